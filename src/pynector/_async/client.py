@@ -1,0 +1,365 @@
+"""The client: what to send, with which limits, through which transport."""
+
+from collections.abc import AsyncIterable, Iterable, Mapping, Sized
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from .._concurrency.aio.colour import ColourGuard
+from .._concurrency.aio.locks import Lock
+from .._concurrency.aio.scopes import move_on_after
+from .._config import UNSET, UnsetType, check_config, check_names, check_timeout, resolve
+from .._messages.http import HttpMessage
+from .._messages.outcome import BatchResult
+from .._options import HTTP_FIELDS, REQUEST_OPTIONS, BatchOptions, HTTPFields, RequestOptions, RetryingOptions
+from .._policies.retry import RetryPolicy, coerce_retry
+from .._progress import ProgressCallback, make_progress
+from .._registry import TransportFactoryRegistry
+from ..errors import ClosedError, ConfigurationError, TimeoutError
+from .attempts import AsyncAttempts, Record, run_attempts
+from .batch import AsyncBatch
+from .foreign import adapt
+from .ownership import Home
+from .stream import AsyncClientStream
+from .transports.factory import default_registry
+from .transports.http import AsyncHTTPTransport
+from .transports.protocol import AsyncTransport
+
+
+class AsyncPynector(ColourGuard):
+    """Sends requests: one, a stream, or many at a time.
+
+    Constructing a client checks every argument and opens nothing; the first request does. It may be shared by any
+    number of tasks and belongs to the event loop it was first used in. It works without a context manager too; then
+    call `aclose` when done.
+
+    Args:
+        transport: A transport to send through; by default one is made.
+        transport_type: The name of the transport to make, `"http"` or one that was registered.
+        config: Settings by name (`base_url`, `timeout`, `max_retries`, `max_concurrency`, `http_engine`); arguments
+            win over them, and they over the environment (`PYNECTOR_TIMEOUT`, ...).
+        retry: A `RetryPolicy`, a number of retries, or None for no retries; by default what the transport says.
+        timeout: Seconds for a whole request: all attempts, the waits between them, and reading. None, the default, is
+            no limit; the transport's own `timeout` bounds the silence of the network.
+        registry: Where `transport_type` is looked up.
+        **transport_options: Arguments of the transport that is made, such as `base_url`, `headers`, `auth`: see
+            `AsyncHTTPTransport`.
+
+    Raises:
+        ConfigurationError: A name or a value is wrong; the text says what would be right.
+
+    Example:
+        ```python
+        async with AsyncPynector(base_url="https://api.example.com") as client:
+            user = await client.get("/users/1")
+            print(user.json())
+            results = await client.batch_request([{"path": f"/users/{n}"} for n in range(100)], max_concurrency=20)
+        ```
+    """
+
+    def __init__(
+        self,
+        transport: AsyncTransport | None = None,
+        *,
+        transport_type: str = "http",
+        config: Mapping[str, Any] | None = None,
+        retry: RetryPolicy | int | UnsetType | None = UNSET,
+        timeout: float | UnsetType | None = UNSET,
+        registry: TransportFactoryRegistry[Any] | None = None,
+        **transport_options: Any,
+    ) -> None:
+        settings = check_config(config or {})
+        self._timeout: float | None = resolve("timeout", timeout, config=settings)
+        self._max_concurrency: int = resolve("max_concurrency", config=settings)
+        self._retry = None if isinstance(retry, UnsetType) else coerce_retry(retry)
+        if transport is None:
+            if transport_type == "http":
+                for setting, option in _SETTINGS_OF_HTTP:
+                    if setting in settings:
+                        transport_options.setdefault(option, settings[setting])
+                transport_options.setdefault("base_url", resolve("base_url"))
+            transport = (registry or default_registry()).create_transport(transport_type, **transport_options)
+        elif transport_options:
+            raise ConfigurationError(
+                f"{next(iter(transport_options))!r} is an option for a transport to be made, but one was given: "
+                "set it there"
+            )
+        self._transport: Any = check_transport(transport)
+        self._attempts: AsyncAttempts[Any]
+        if isinstance(transport, AsyncHTTPTransport):
+            self._attempts = transport
+        else:
+            self._attempts = adapt(transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
+        self._connecting = Lock()
+        self._home: Home | None = None
+        self._closed = False
+
+    # One request
+
+    async def request(self, data: Any, **options: Unpack[RequestOptions]) -> Any:
+        """Send one request and wait for its answer.
+
+        Args:
+            data: For HTTP a mapping with `path` or `url` and any of `method`, `params`, `headers`, `json`, `form`,
+                `files`, `content`; or an `HttpMessage`. For a transport of your own, whatever it takes.
+            **options: `timeout` (seconds for everything, None for no limit), `retry` (a policy, a number, None for
+                off), `raise_for_status` (default True), `idempotency_key` (sent as a header; makes any request safe
+                to repeat).
+
+        Returns:
+            The response: for HTTP an `HttpMessage`.
+
+        Raises:
+            HTTPStatusError: The final answer is a 4xx or 5xx; it is in `response`.
+            TimeoutError: The timeout has passed.
+            TransportError: Anything else that went wrong on the way.
+            ConfigurationError: The request or an option is wrong.
+            ClosedError: The client was closed.
+
+        Example:
+            ```python
+            response = await client.request({"path": "/users", "method": "POST", "json": {"name": "Ada"}})
+            ```
+        """
+        return await self._call(data, options, Record())
+
+    async def request_with_retry(
+        self, data: Any, max_retries: int = 3, retry_delay: float = 1.0, **options: Unpack[RetryingOptions]
+    ) -> Any:
+        """Send one request with a retry policy of its own.
+
+        Args:
+            data: As in `request`.
+            max_retries: How often it is sent again at most.
+            retry_delay: Seconds; the n-th wait is random between 0 and `retry_delay * 2**n`, or what the server asks.
+            **options: As in `request`, without `retry`. On a transport that is not ours any message is repeated.
+        """
+        if "retry" in options:
+            raise ConfigurationError("request_with_retry makes its own policy: use request(..., retry=...) instead")
+        policy = RetryPolicy(max_retries=max_retries, backoff_factor=retry_delay)
+        extra = {} if self._attempts is self._transport else {"idempotent": True}
+        return await self._call(data, {**options, **extra, "retry": policy}, Record())
+
+    async def get(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
+        """Send a GET request. `fields`: the parts of the request (`params`, `headers`, ...) and options."""
+        return await self._shortcut("GET", path, fields)
+
+    async def post(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
+        """Send a POST request. `fields`: the parts of the request (`json`, `form`, ...) and options."""
+        return await self._shortcut("POST", path, fields)
+
+    async def put(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
+        """Send a PUT request. `fields`: the parts of the request (`json`, `form`, ...) and options."""
+        return await self._shortcut("PUT", path, fields)
+
+    async def patch(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
+        """Send a PATCH request. `fields`: the parts of the request (`json`, `form`, ...) and options."""
+        return await self._shortcut("PATCH", path, fields)
+
+    async def delete(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
+        """Send a DELETE request. `fields`: the parts of the request (`params`, `headers`, ...) and options."""
+        return await self._shortcut("DELETE", path, fields)
+
+    async def head(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
+        """Send a HEAD request. `fields`: the parts of the request (`params`, `headers`, ...) and options."""
+        return await self._shortcut("HEAD", path, fields)
+
+    async def options(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
+        """Send an OPTIONS request. `fields`: the parts of the request (`params`, `headers`, ...) and options."""
+        return await self._shortcut("OPTIONS", path, fields)
+
+    # An answer piece by piece
+
+    def stream(self, data: Any, **options: Unpack[RequestOptions]) -> AsyncClientStream:
+        """Send one request and read its answer as it arrives.
+
+        Args:
+            data: As in `request`.
+            **options: As in `request`; `timeout` covers reading to the end.
+
+        Returns:
+            An async context manager that gives the response: iterate over it for chunks (bytes).
+
+        Example:
+            ```python
+            async with client.stream({"path": "/export"}) as response:
+                async for chunk in response:
+                    file.write(chunk)
+            ```
+        """
+        return AsyncClientStream(self._open_stream, data, options)
+
+    # Many requests
+
+    async def batch_request(
+        self,
+        requests: Iterable[Any] | AsyncIterable[Any],
+        max_concurrency: int | None = None,
+        timeout: float | None = None,
+        raise_on_error: bool = False,
+        *,
+        progress: bool | ProgressCallback = False,
+        **options: Unpack[BatchOptions],
+    ) -> BatchResult[Any]:
+        """Send many requests, a bounded number at a time.
+
+        Args:
+            requests: Any iterable, or async iterable, of `data` as in `request`, or of pairs `(data, options)` whose
+                options win over those given here. It is read lazily.
+            max_concurrency: The most requests at once; None for the setting `max_concurrency`, which is 10 by default.
+            timeout: Seconds for the whole batch; None for no limit.
+            raise_on_error: Whether the first failure ends the batch and is raised.
+            progress: True for a progress bar (tqdm), or a callable taking (done, total), called in this task.
+            **options: As in `request`, for every item, but for `timeout`, which is an item's own.
+
+        Returns:
+            A list of responses and exceptions, in the order of the input, with the details in `.outcomes`. If the
+            timeout passes, the items that were not finished have a `TimeoutError` there.
+
+        Raises:
+            SourceError: The input raised; what was finished is in its `outcomes`.
+            TimeoutError: The timeout has passed, with `raise_on_error`.
+            PynectorError: With `raise_on_error`, that of the first item that failed; its `outcomes` are those
+                finished by then.
+
+        Example:
+            ```python
+            results = await client.batch_request(({"path": f"/users/{n}"} for n in range(1000)), max_concurrency=50)
+            for outcome in results.failed:
+                print(outcome.index, outcome.error)
+            ```
+        """
+        limit = self._max_concurrency if max_concurrency is None else resolve("max_concurrency", max_concurrency)
+        check_timeout(name="timeout", value=timeout)
+        if isinstance(requests, str | bytes | Mapping | HttpMessage) or not isinstance(
+            requests, Iterable | AsyncIterable
+        ):
+            raise ConfigurationError(
+                f"requests is of type {type(requests).__name__}: give an iterable of requests, such as a list"
+            )
+        if isinstance(self._attempts, AsyncHTTPTransport):
+            check_names("option", options, REQUEST_OPTIONS)
+        defaults: Mapping[str, Any] = options
+
+        async def call(data: Any, own: Mapping[str, Any], record: Record) -> Any:
+            return await self._call(data, {**defaults, **own} if own else defaults, record)
+
+        total = len(requests) if isinstance(requests, Sized) else None
+        on_progress, close_progress = make_progress(progress, total)
+        await self.connect()
+        try:
+            batch = AsyncBatch(call, requests, limit=limit, raise_on_error=raise_on_error, on_progress=on_progress)
+            return await batch.run(timeout)
+        finally:
+            close_progress()
+
+    # The life of a client
+
+    async def connect(self) -> None:
+        """Get ready to send. The first request does it as well; a second call does nothing.
+
+        Raises:
+            ClosedError: The client was closed.
+            WrongLoopError: It belongs to another event loop.
+        """
+        if self._home is not None and not self._home.left() and not self._closed:
+            return
+        async with self._connecting:
+            if self._closed:
+                raise ClosedError("this client is closed: make a new one")
+            if self._home is None or self._home.left():
+                home = Home(type(self).__name__)
+                await self._transport.connect()
+                self._home = home
+
+    async def aclose(self) -> None:
+        """Close the client and its connections. Requests under way end first; a second call does nothing."""
+        self._closed = True
+        async with self._connecting:
+            home, self._home = self._home, None
+            if home is not None:
+                await self._transport.disconnect()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._home is not None else "not connected"
+        return f"<{type(self).__name__} over {self._transport!r}, {state}>"
+
+    # Inside
+
+    async def _call(self, data: Any, options: Mapping[str, Any], record: Record) -> Any:
+        if self._home is None or self._closed or self._home.left():
+            await self.connect()
+        timeout = self._timeout
+        policy = self._retry or self._attempts.retry_policy
+        raise_for_status = True
+        if options:
+            timeout, policy, raise_for_status, rest = self._split(options)
+            prepared = self._attempts.prepare(data, **rest)
+        else:
+            prepared = self._attempts.prepare(data)
+        if timeout is None:
+            return await run_attempts(self._attempts, prepared, policy, record, raise_for_status=raise_for_status)
+        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
+        with move_on_after(timeout):
+            return await run_attempts(self._attempts, prepared, policy, record, raise_for_status=raise_for_status)
+        raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared!r}, attempt {record.attempts}")
+
+    def _split(self, options: Mapping[str, Any]) -> tuple[float | None, RetryPolicy, bool, dict[str, Any]]:
+        """The options that are ours, resolved, and the rest, which is the transport's."""
+        rest = dict(options)
+        timeout = check_timeout(name="timeout", value=rest.pop("timeout", self._timeout))
+        retry = rest.pop("retry", UNSET)
+        inherited = self._retry or self._attempts.retry_policy
+        policy = inherited if isinstance(retry, UnsetType) else coerce_retry(retry)
+        raise_for_status = rest.pop("raise_for_status", True)
+        if isinstance(self._attempts, AsyncHTTPTransport):
+            check_names("option", rest, REQUEST_OPTIONS)
+        return timeout, policy, raise_for_status, rest
+
+    async def _shortcut(self, method: str, path: str, fields: Mapping[str, Any]) -> HttpMessage:
+        request: dict[str, Any] = {"method": method, "path": path}
+        options: dict[str, Any] = {}
+        for name, value in fields.items():
+            (request if name in HTTP_FIELDS else options)[name] = value
+        if options:
+            check_names("option", options, HTTP_FIELDS | REQUEST_OPTIONS)
+        response: HttpMessage = await self._call(request, options, Record())
+        return response
+
+    async def _open_stream(self, data: Any, options: Mapping[str, Any]) -> Any:
+        """The context manager of a transport's own stream."""
+        await self.connect()
+        if isinstance(self._transport, AsyncHTTPTransport):
+            timeout, policy, raise_for_status, rest = self._split(options)
+            return self._transport.open_stream(
+                data, policy=policy, timeout=timeout, raise_for_status=raise_for_status, **rest
+            )
+        if not callable(getattr(self._transport, "stream", None)):
+            raise ConfigurationError(f"{type(self._transport).__name__} can't stream: it has no method stream(message)")
+        return self._transport.stream(data, **options)
+
+
+_SETTINGS_OF_HTTP = (("base_url", "base_url"), ("max_retries", "max_retries"), ("http_engine", "engine"))
+
+
+def check_transport(transport: Any) -> Any:
+    """Return `transport` if it has the four methods of one.
+
+    Raises:
+        ConfigurationError: It lacks one; the text says which.
+    """
+    missing = [name for name in ("connect", "disconnect", "send", "receive") if not hasattr(transport, name)]
+    if missing:
+        raise ConfigurationError(
+            f"{type(transport).__name__} is no transport: it lacks {', '.join(missing)}; "
+            "a transport has connect, disconnect, send and receive"
+        )
+    return transport

@@ -1,0 +1,185 @@
+"""The connections of one engine: one per request in flight, kept for the next request to the same origin.
+
+httpcore's own pool looks at every connection for every request, and can leak a slot when a request is cancelled. Here
+a request waits for a permit (first come, first served), then takes the connection to its origin that was used last,
+or makes one. A connection that saw anything but a clean end is closed.
+"""
+
+import ssl
+import time
+from collections import deque
+
+import httpcore
+
+from ..._concurrency.aio.locks import Mutex, Semaphore
+from ..._concurrency.aio.scopes import shield
+from ..._http.url import Origin
+
+PROBE_AFTER = 0.01
+"""Seconds of idleness after which a connection is probed before it is used again.
+
+A probe costs microseconds. Without one, a server that closes 20 ms after its answer made every second request fail.
+"""
+
+
+class AsyncLease:
+    """A connection while one request uses it."""
+
+    __slots__ = ("connection", "idle_since", "origin", "reused")
+
+    def __init__(self, connection: httpcore.AsyncConnectionInterface, origin: Origin) -> None:
+        self.connection = connection
+        self.origin = origin
+        self.reused = False
+        self.idle_since = 0.0
+
+
+class AsyncConnections:
+    """Hands out connections.
+
+    Args:
+        network_backend: Opens sockets; it carries deadlines and cancellation to every socket operation.
+        ssl_context: For https, shared by all connections.
+        max_connections: The most requests on the wire at once, and the most open sockets.
+        keepalive_expiry: Seconds an idle connection is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        network_backend: httpcore.AsyncNetworkBackend,
+        ssl_context: ssl.SSLContext | None,
+        max_connections: int,
+        keepalive_expiry: float = 5.0,
+    ) -> None:
+        self._backend = network_backend
+        self._ssl_context = ssl_context
+        self._keepalive_expiry = keepalive_expiry
+        self._max_connections = max_connections
+        self._permits = Semaphore(max_connections)
+        self._mutex = Mutex()
+        self._by_origin: dict[Origin, deque[AsyncLease]] = {}
+        # Every idle connection, longest idle first. A dict, for removal of any one in O(1).
+        self._idle: dict[AsyncLease, None] = {}
+        self._in_use = 0
+        self._closed = False
+
+    async def acquire(self, origin: Origin, *, fresh: bool = False) -> AsyncLease:
+        """Wait for a permit and take a connection to `origin`.
+
+        Args:
+            origin: Where it leads.
+            fresh: Do not reuse one: the last reused one turned out to be dead.
+        """
+        await self._permits.acquire()
+        try:
+            while (lease := self._take_idle(origin)) is not None:
+                if not fresh and self._usable(lease):
+                    lease.reused = True
+                    break
+                await self._close(lease)
+            else:
+                lease = self._connect(origin)
+                if (evicted := self._evict()) is not None:
+                    await self._close(evicted)
+        except BaseException:
+            self._permits.release()
+            raise
+        with self._mutex:
+            self._in_use += 1
+        return lease
+
+    async def release(self, lease: AsyncLease) -> None:
+        """Take a connection back: keep it if its exchange ended cleanly, close it otherwise."""
+        try:
+            with self._mutex:
+                self._in_use -= 1
+                keep = not self._closed and lease.connection.is_idle()
+                if keep:
+                    lease.idle_since = time.monotonic()
+                    self._idle[lease] = None
+                    stack = self._by_origin.get(lease.origin)
+                    if stack is None:
+                        stack = self._by_origin[lease.origin] = deque()
+                    stack.append(lease)
+            stale = self._take_expired() if keep else lease
+            if stale is not None:
+                await self._close(stale)
+        finally:
+            self._permits.release()
+
+    async def aclose(self) -> None:
+        """Close the idle connections now, the others when they come back."""
+        with self._mutex:
+            self._closed = True
+            leases = list(self._idle)
+            self._forget()
+        for lease in leases:
+            await self._close(lease)
+
+    def abandon(self) -> None:
+        """Forget every connection without closing it."""
+        with self._mutex:
+            self._closed = True
+            self._forget()
+
+    def _forget(self) -> None:
+        self._idle.clear()
+        self._by_origin.clear()
+
+    def _connect(self, origin: Origin) -> AsyncLease:
+        connection = httpcore.AsyncHTTPConnection(
+            httpcore.Origin(*origin),
+            ssl_context=self._ssl_context,
+            keepalive_expiry=self._keepalive_expiry,
+            network_backend=self._backend,
+        )
+        return AsyncLease(connection, origin)
+
+    def _usable(self, lease: AsyncLease) -> bool:
+        idle = time.monotonic() - lease.idle_since
+        if idle < PROBE_AFTER:
+            return not lease.connection.is_closed()
+        return not lease.connection.has_expired()
+
+    def _take_idle(self, origin: Origin) -> AsyncLease | None:
+        with self._mutex:
+            stack = self._by_origin.get(origin)
+            if not stack:
+                return None
+            lease = stack.pop()
+            del self._idle[lease]
+            if not stack:
+                del self._by_origin[origin]
+            return lease
+
+    def _take_oldest(self) -> AsyncLease | None:
+        lease = next(iter(self._idle), None)
+        if lease is not None:
+            del self._idle[lease]
+            stack = self._by_origin[lease.origin]
+            # Used last, reused first: the longest idle one of an origin lies at the other end.
+            stack.popleft()
+            if not stack:
+                del self._by_origin[lease.origin]
+        return lease
+
+    def _take_expired(self) -> AsyncLease | None:
+        """One idle connection past its time, if there is one: each request that ends sweeps away one."""
+        with self._mutex:
+            oldest = next(iter(self._idle), None)
+            if oldest is None or time.monotonic() - oldest.idle_since <= self._keepalive_expiry:
+                return None
+            return self._take_oldest()
+
+    def _evict(self) -> AsyncLease | None:
+        """The longest idle connection, if a new one would be one too many."""
+        with self._mutex:
+            if self._in_use + len(self._idle) < self._max_connections:
+                return None
+            return self._take_oldest()
+
+    async def _close(self, lease: AsyncLease) -> None:
+        # Closing must not be cut short by a cancellation: it would leave the socket open.
+        with shield():
+            await lease.connection.aclose()

@@ -1,0 +1,172 @@
+"""The default engine: HTTP/1.1 over httpcore, on connections of our own layout."""
+
+import contextlib
+import functools
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import NoReturn, cast
+
+import httpcore
+import httpx
+
+from ..._concurrency.aio.colour import iterate
+from ..._concurrency.aio.scopes import shield
+from ..._concurrency.aio.sockets import network_backend
+from ..._http.body import StreamBody
+from ..._http.decode import make_decoder
+from ..._http.failures import died_before_answer, translate
+from ..._http.wire import RawHeaders, WireRequest
+from ..._policies.retry import IDEMPOTENT_METHODS
+from .connections import AsyncConnections, AsyncLease
+
+
+class AsyncHttpxEngine:
+    """Sends requests over connections of its own, one request each at a time.
+
+    Args:
+        timeout: The longest silence of the network in connecting, reading or writing, in seconds; None for no limit.
+        verify_ssl: Whether servers must show a certificate that is trusted and theirs.
+        trust_env: Whether `SSL_CERT_FILE` and `SSL_CERT_DIR` are looked at.
+        max_connections: The most requests on the wire at once.
+    """
+
+    def __init__(self, *, timeout: float | None, verify_ssl: bool, trust_env: bool, max_connections: int) -> None:
+        self._extensions = {"timeout": {"connect": timeout, "read": timeout, "write": timeout, "pool": None}}
+        self._connections = AsyncConnections(
+            network_backend=network_backend(httpcore),
+            ssl_context=ssl_context(verify_ssl, trust_env),
+            max_connections=max_connections,
+        )
+
+    async def open(self, wire: WireRequest, headers: RawHeaders) -> "AsyncHttpxExchange":
+        """Send `wire` with `headers` and wait for the head of the answer."""
+        origin, _, path = wire.target
+        url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=path)
+        body = wire.body
+        fresh = False
+        while True:
+            content = iterate(body.source) if isinstance(body, StreamBody) else body
+            request = httpcore.Request(wire.method, url, headers=headers, content=content, extensions=self._extensions)
+            lease = await self._connections.acquire(origin, fresh=fresh)
+            try:
+                response = await lease.connection.handle_async_request(request)
+            except BaseException as exc:
+                with shield():
+                    await self._connections.release(lease)
+                # A reused connection that ends before the first byte of an answer was dead before we wrote to it.
+                stale = lease.reused and died_before_answer(exc)
+                if stale and wire.replayable and wire.method in IDEMPOTENT_METHODS:
+                    fresh = True
+                    continue
+                if isinstance(exc, Exception) and (error := translate(exc, wire)) is not None:
+                    raise error from exc
+                raise
+            return AsyncHttpxExchange(response, lease, self._connections, wire)
+
+    async def aclose(self) -> None:
+        """Close every idle connection; those in use are closed when their exchange ends."""
+        await self._connections.aclose()
+
+    def abandon(self) -> None:
+        """Forget every connection without a word to the peer."""
+        self._connections.abandon()
+
+
+class AsyncHttpxExchange:
+    """One request that was sent, and the answer that is coming in."""
+
+    __slots__ = (
+        "_chunks",
+        "_complete",
+        "_connections",
+        "_decoder",
+        "_lease",
+        "_received",
+        "_response",
+        "_wire",
+        "headers",
+        "http_version",
+        "status_code",
+        "url",
+    )
+
+    def __init__(
+        self, response: httpcore.Response, lease: AsyncLease, connections: AsyncConnections, wire: WireRequest
+    ) -> None:
+        self.status_code = response.status
+        self.headers: RawHeaders = response.headers
+        self.http_version: str = response.extensions["http_version"].decode("ascii")
+        self.url: str | None = None
+        self._response = response
+        self._chunks = aiter(cast("AsyncIterable[bytes]", response.stream))
+        self._complete = False
+        self._decoder = make_decoder(response.headers)
+        self._lease: AsyncLease | None = lease
+        self._connections = connections
+        self._wire = wire
+        self._received: list[bytes] = []
+
+    async def read(self) -> bytes:
+        """The whole body, decoded. Ends the exchange."""
+        received = self._received
+        try:
+            async for chunk in self._chunks:
+                received.append(chunk)
+            self._complete = True
+            body = received[0] if len(received) == 1 else b"".join(received)
+            if self._decoder is not None and body:
+                body = self._decoder.decode(body) + self._decoder.finish()
+        except BaseException as exc:
+            await self._fail(exc)
+        await self.aclose()
+        return body
+
+    async def receive(self) -> bytes:
+        """The next piece of the body, decoded; empty at its end, which ends the exchange."""
+        if self._lease is None:
+            return b""
+        decoder = self._decoder
+        try:
+            async for chunk in self._chunks:
+                data = chunk if decoder is None else decoder.decode(chunk)
+                if data:
+                    return data
+            self._complete = True
+            rest = b"" if decoder is None else decoder.finish()
+        except BaseException as exc:
+            await self._fail(exc)
+        await self.aclose()
+        return rest
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            try:
+                if not self._complete:
+                    await self._cut_short(lease)
+                await self._response.aclose()
+            finally:
+                await self._connections.release(lease)
+
+    async def _cut_short(self, lease: AsyncLease) -> None:
+        await lease.connection.aclose()
+        # Reading on from a closed connection ends httpcore's nested generators in an error. Left suspended, the inner
+        # one would be finalised by the garbage collector, too late and with a warning.
+        with contextlib.suppress(Exception):
+            async for _ in self._chunks:
+                pass
+
+    async def _fail(self, exc: BaseException) -> NoReturn:
+        with shield():
+            await self.aclose()
+        error = translate(exc, self._wire, partial=b"".join(self._received)) if isinstance(exc, Exception) else None
+        if error is not None:
+            raise error from exc
+        raise exc
+
+
+@functools.lru_cache(maxsize=8)
+def ssl_context(verify: bool, trust_env: bool) -> ssl.SSLContext:
+    """A context shared by every engine with the same options: building one costs 17 ms."""
+    return httpx.create_ssl_context(verify=verify, trust_env=trust_env)

@@ -1,0 +1,51 @@
+"""What an engine is to the HTTP transport."""
+
+from typing import Protocol
+
+from ..._http.wire import RawHeaders, WireRequest
+
+
+class AsyncExchange(Protocol):
+    """One request that was sent, and the answer that is coming in.
+
+    The head is there; the body is read with `read` or `receive`. `aclose` may be called at any time and any number
+    of times; a body that was not read to its end costs the connection.
+    """
+
+    status_code: int
+    headers: RawHeaders
+    http_version: str
+    url: str | None
+    """Where the answer came from, if the engine followed redirects."""
+
+    async def read(self) -> bytes:
+        """The whole body, decoded. Ends the exchange."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next piece of the body, decoded; empty at its end, which ends the exchange."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        ...
+
+
+class AsyncEngine(Protocol):
+    """Sends requests, one connection each at a time, and follows nothing on its own."""
+
+    async def open(self, wire: WireRequest, headers: RawHeaders) -> AsyncExchange:
+        """Send `wire` with `headers` and wait for the head of the answer.
+
+        Raises:
+            TransportError: Anything that went wrong on the way, told in Pynector's errors.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every idle connection; those in use are closed when their exchange ends."""
+        ...
+
+    def abandon(self) -> None:
+        """Forget every connection without a word to the peer: in a forked child they are the parent's."""
+        ...

@@ -1,0 +1,1 @@
+"""Transports: how a message gets to a server and its answer back."""

@@ -1,0 +1,1 @@
+"""Structured concurrency for async code, over anyio (asyncio and trio)."""

@@ -1,0 +1,101 @@
+"""What has another name, or another meaning, in blocking code."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from httpx import AsyncByteStream as ByteStream
+
+__all__ = ["ByteStream", "ColourGuard", "iterate", "loop_token"]
+
+T = TypeVar("T")
+
+
+class ColourGuard:
+    """Makes a class that is for one colour say so in the other one's `with` block."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> NoReturn:
+        raise _wrong_colour(type(self))
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        raise _wrong_colour(type(self))
+
+
+def _wrong_colour(cls: type) -> TypeError:
+    ours = next((base for base in cls.__mro__ if base.__name__.startswith("Async")), cls)
+    twin = ours.__name__.removeprefix("Async")
+    name = cls.__name__
+    return TypeError(
+        f"{name} is for async code: use `async with {name}(...)`, or `with {twin}(...)` in blocking code"
+    )
+
+
+class _Steps(Generic[T]):
+    """An async iterator over a plain iterator, without a pause between its items."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+
+    def __aiter__(self) -> "_Steps[T]":
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+def iterate(source: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    """Iterate over whatever the user gave.
+
+    Args:
+        source: An iterable; in async code also an async one.
+
+    Returns:
+        An iterator over its items.
+
+    Raises:
+        TypeError: It cannot be iterated over.
+        ConfigurationError: It is an async iterable, and this is blocking code.
+    """
+    if isinstance(source, AsyncIterable):
+        return aiter(source)
+    return _Steps(iter(source))
+
+
+def loop_token() -> object | None:
+    """What identifies the running event loop; None in blocking code, which has none.
+
+    Returns:
+        An object to compare with `is`.
+
+    Raises:
+        RuntimeError: No event loop runs in this thread.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    try:
+        import trio
+
+        return trio.lowlevel.current_trio_token()
+    except (ImportError, RuntimeError):
+        raise RuntimeError("no event loop is running in this thread; call this from async code") from None
+
+
+def __getattr__(name: str) -> object:
+    if name == "ByteStream":
+        import httpx
+
+        return httpx.AsyncByteStream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,75 @@
+"""What has another name, or another meaning, in async code."""
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from pynector.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from httpx import SyncByteStream as ByteStream
+
+__all__ = ["ByteStream", "ColourGuard", "iterate", "loop_token"]
+
+T = TypeVar("T")
+
+
+class ColourGuard:
+    """Makes a class that is for one colour say so in the other one's `with` block."""
+
+    __slots__ = ()
+
+    def __aenter__(self) -> NoReturn:
+        raise _wrong_colour(type(self))
+
+    def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> NoReturn:
+        raise _wrong_colour(type(self))
+
+
+def _wrong_colour(cls: type) -> TypeError:
+    ours = next((base for base in cls.__mro__ if base.__module__.startswith("pynector.")), cls)
+    name = cls.__name__
+    return TypeError(
+        f"{name} is for blocking code: use `with {name}(...)`, or `async with Async{ours.__name__}(...)` in "
+        "async code"
+    )
+
+
+def iterate(source: Iterable[T]) -> Iterator[T]:
+    """Iterate over whatever the user gave.
+
+    Args:
+        source: An iterable; in async code also an async one.
+
+    Returns:
+        An iterator over its items.
+
+    Raises:
+        TypeError: It cannot be iterated over.
+        ConfigurationError: It is an async iterable, and this is blocking code.
+    """
+    if hasattr(source, "__aiter__") and not hasattr(source, "__iter__"):
+        raise ConfigurationError("an async iterable needs AsyncPynector; Pynector takes a plain iterable")
+    return iter(source)
+
+
+def loop_token() -> object | None:
+    """What identifies the running event loop; None in blocking code, which has none.
+
+    Returns:
+        An object to compare with `is`.
+
+    Raises:
+        RuntimeError: No event loop runs in this thread.
+    """
+    return None
+
+
+def __getattr__(name: str) -> object:
+    if name == "ByteStream":
+        import httpx
+
+        return httpx.SyncByteStream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

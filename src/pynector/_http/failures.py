@@ -1,0 +1,96 @@
+"""What went wrong below, told in Pynector's errors.
+
+httpcore and httpx raise classes of the same names, and so do their maintained forks: one table by name serves all.
+"""
+
+import ssl
+from collections.abc import Callable, Iterator
+
+from .. import errors
+from .wire import WireRequest
+
+_Build = Callable[[str], errors.TransportError]
+
+_NO_ANSWER = "disconnected without sending a response"
+_FAMILY = ("httpcore", "httpx")
+
+_TABLE: dict[str, _Build] = {
+    "ConnectTimeout": lambda text: errors.ConnectionTimeoutError(
+        text or "no connection within the timeout", phase="connect", sent=False
+    ),
+    "PoolTimeout": lambda text: errors.ConnectionTimeoutError(
+        text or "no free connection within the timeout", phase="pool", sent=False
+    ),
+    "ReadTimeout": lambda text: errors.ConnectionTimeoutError(
+        text or "the server sent nothing within the timeout", phase="read"
+    ),
+    "WriteTimeout": lambda text: errors.ConnectionTimeoutError(
+        text or "the server took nothing within the timeout", phase="write"
+    ),
+    "ConnectError": lambda text: errors.ConnectionError(text or "no connection", sent=False),
+    "ReadError": lambda text: errors.ConnectionError(text or "connection lost while reading"),
+    "WriteError": lambda text: errors.ConnectionError(text or "connection lost while writing"),
+    "CloseError": lambda text: errors.ConnectionError(text or "connection lost while closing"),
+    "ProxyError": lambda text: errors.HTTPProxyError(text or "the proxy refused", sent=False),
+    "UnsupportedProtocol": lambda text: errors.HTTPProtocolError(text or "unsupported protocol", sent=False),
+    "LocalProtocolError": lambda text: errors.HTTPProtocolError(text or "not a valid request", sent=False),
+    "RemoteProtocolError": lambda text: errors.HTTPProtocolError(text or "not a valid answer"),
+    "DecodingError": lambda text: errors.HTTPDecodeError(text or "the body can't be decoded"),
+    "TooManyRedirects": lambda text: errors.HTTPRedirectError(text or "too many redirects"),
+}
+
+
+def translate(exc: Exception, wire: WireRequest, *, partial: bytes | None = None) -> errors.TransportError | None:
+    """The Pynector error for an exception of the layer below; None if it is to be raised as it is.
+
+    Args:
+        exc: What was raised.
+        wire: The request it was raised for.
+        partial: What had been read of the body; None before the head of the answer was complete.
+    """
+    error = None
+    if isinstance(exc, errors.TransportError):
+        exc.method, exc.url = wire.method, wire.target.redacted
+    elif (build := next(_entries(exc), None)) is not None:
+        error = _special(exc, partial) or build(str(exc))
+        error.method, error.url = wire.method, wire.target.redacted
+    return error
+
+
+def died_before_answer(exc: BaseException) -> bool:
+    """Whether a connection ended before the first byte of an answer."""
+    name = type(exc).__name__
+    return name in {"ReadError", "WriteError"} or (name == "RemoteProtocolError" and _NO_ANSWER in str(exc))
+
+
+def _entries(exc: Exception) -> Iterator[_Build]:
+    for cls in type(exc).__mro__:
+        if cls.__module__.startswith(_FAMILY) and (build := _TABLE.get(cls.__name__)):
+            yield build
+
+
+def _special(exc: Exception, partial: bytes | None) -> errors.TransportError | None:
+    """Cases that the class alone does not tell."""
+    name, text = type(exc).__name__, str(exc)
+    if name == "ConnectError":
+        for cause in _causes(exc):
+            if isinstance(cause, ssl.SSLError | ssl.CertificateError):
+                return errors.TLSError(text or str(cause), sent=False)
+            if isinstance(cause, ConnectionRefusedError):
+                return errors.ConnectionRefusedError(text or "connection refused")
+    if name == "RemoteProtocolError":
+        if partial is not None and "without sending complete" in text:
+            return errors.HTTPIncompleteError(text, partial=partial)
+        if _NO_ANSWER in text:
+            # Nothing came back: a stale connection or a dying server, not a server that talks nonsense.
+            return errors.HTTPProtocolError(text, transient=True)
+    return None
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = exc
+    for _ in range(8):  # chains below are short; a cycle must not hang an error path
+        seen = seen.__cause__ or seen.__context__ if seen is not None else None
+        if seen is None:
+            return
+        yield seen

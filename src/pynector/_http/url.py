@@ -1,0 +1,181 @@
+"""From a base URL, a path and query parameters to the target of one request."""
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+
+from .._messages.redact import redact_url
+from ..errors import ConfigurationError
+
+Primitive = str | int | float | bool | None
+ParamValue = Primitive | Iterable[Primitive]
+Params = Mapping[str, ParamValue] | Iterable[tuple[str, Primitive]] | str | bytes
+
+# Neither absolute nor in need of encoding, and without dot segments (RFC 3986, 3.3): such a path is appended as it
+# is; anything else takes the slower way through httpx.URL.
+_PLAIN_PATH = re.compile(
+    r"(?![A-Za-z][A-Za-z0-9+.-]*://)[\w~/,:;@!$&'()*+=-]*(?:\.[\w~,:;@!$&'()*+=-][\w~/,:;@!$&'()*+=-]*)*",
+    re.ASCII,
+)
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNSENDABLE = re.compile(r"[^\x21-\x7e]")
+_SUPPORTED = (b"http", b"https")
+_DEFAULT_PORTS = {b"http": 80, b"https": 443}
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port: what a connection is made to (RFC 6454)."""
+
+    scheme: bytes
+    host: bytes
+    port: int
+
+
+class Target(NamedTuple):
+    """Where one request goes: never with credentials in it."""
+
+    origin: Origin
+    authority: bytes
+    path: bytes
+    """Path and query, percent-encoded: what stands in the request line."""
+
+    def __str__(self) -> str:
+        """The whole URL."""
+        return f"{self.origin.scheme.decode()}://{self.authority.decode()}{self.path.decode()}"
+
+    @property
+    def redacted(self) -> str:
+        """The whole URL, fit for logs and errors."""
+        return redact_url(str(self))
+
+
+class ParsedURL(NamedTuple):
+    """An absolute URL, its credentials kept apart."""
+
+    target: Target
+    userinfo: bytes
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_url(url: str) -> ParsedURL:
+    """Parse an absolute URL.
+
+    Args:
+        url: For example `https://user:secret@api.example.com/v1?page=2`.
+
+    Returns:
+        Its target and, apart from it, its userinfo (still percent-encoded).
+
+    Raises:
+        ConfigurationError: The URL is relative, malformed, or not http(s).
+    """
+    import httpx  # the URL parser of the engine's own family; imported when the first request is made
+
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as exc:
+        raise ConfigurationError(f"not a valid URL: {redact_url(url)!r} ({exc})") from None
+    scheme, host = parsed.raw_scheme, parsed.raw_host
+    if not scheme or not host:
+        raise ConfigurationError(
+            f"relative URL {redact_url(url)!r} without a base: give base_url=, or an absolute http(s) URL"
+        )
+    if scheme not in _SUPPORTED:
+        raise ConfigurationError(
+            f"unsupported URL scheme {scheme.decode()!r} in {redact_url(url)!r}: use http or https"
+        )
+    port = parsed.port or _DEFAULT_PORTS[scheme]
+    target = Target(Origin(scheme, host, port), parsed.netloc, parsed.raw_path)
+    return ParsedURL(target, parsed.userinfo)
+
+
+class URLBuilder:
+    """Joins paths to a base URL as httpx does: the path is appended, an absolute URL stands alone.
+
+    Args:
+        base_url: An absolute URL without query or fragment, or `""` for none.
+
+    Raises:
+        ConfigurationError: The base URL is unusable.
+    """
+
+    __slots__ = ("_base", "_prefix", "userinfo")
+
+    def __init__(self, base_url: str) -> None:
+        self._base: Target | None = None
+        self._prefix = b""
+        self.userinfo = b""
+        if base_url:
+            target, self.userinfo = parse_url(base_url)
+            if b"?" in target.path or "#" in base_url:
+                raise ConfigurationError(
+                    f"base_url {redact_url(base_url)!r} has a query or a fragment: give only scheme, host and path"
+                )
+            self._base = target
+            self._prefix = target.path.rstrip(b"/")
+
+    @property
+    def base(self) -> Target | None:
+        """The target of the base URL, if there is one."""
+        return self._base
+
+    def build(self, url: str, params: Params | None) -> ParsedURL:
+        """The target of a request.
+
+        Args:
+            url: A path to append to the base, or an absolute URL.
+            params: Query parameters; they are added to those that stand in `url`.
+        """
+        base = self._base
+        if base is not None and _PLAIN_PATH.fullmatch(url):
+            path = self._prefix + b"/" + url.lstrip("/").encode("ascii")
+            parsed = ParsedURL(base._replace(path=path), self.userinfo)
+        elif base is None or _ABSOLUTE.match(url):
+            parsed = parse_url(url)
+        else:
+            if _CONTROL.search(url):
+                raise ConfigurationError(f"the path {redact_url(url)!r} has a control character in it")
+            prefix = Target(base.origin, base.authority, self._prefix + b"/")
+            parsed = parse_url(f"{prefix}{url.lstrip('/')}")._replace(userinfo=self.userinfo)
+        if params:
+            query = encode_params(params)
+            if query:
+                target = parsed.target
+                joint = b"&" if b"?" in target.path else b"?"
+                parsed = parsed._replace(target=target._replace(path=target.path + joint + query))
+        return parsed
+
+
+def encode_params(params: Params) -> bytes:
+    """Encode query parameters: repeated keys for sequences, `true`/`false` for booleans, empty for `None`."""
+    if isinstance(params, bytes):
+        params = params.decode("latin-1")
+    if isinstance(params, str):
+        # Text is taken as already encoded, but for what can't stand in a request line.
+        return _UNSENDABLE.sub(lambda m: quote(m[0]), params.lstrip("?")).encode("ascii")
+    pairs: list[tuple[str, str]] = []
+    for key, value in params.items() if isinstance(params, Mapping) else params:
+        if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+            pairs += [(str(key), _primitive(key, item)) for item in value]
+        else:
+            pairs.append((str(key), _primitive(key, value)))
+    return urlencode(pairs).encode("ascii")
+
+
+def _primitive(key: str, value: object) -> str:
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if value is None:
+        return ""
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    raise ConfigurationError(
+        f"query parameter {key!r} is of type {type(value).__name__}: use str, int, float, bool, None, or a list of them"
+    )

@@ -1,0 +1,214 @@
+"""From an `HttpMessage` to exactly what goes on the wire, and the changes a redirect makes to it."""
+
+import importlib.util
+from typing import Final
+
+from .._messages.headers import Headers
+from .._messages.http import HttpMessage, encode_body
+from .._policies.redirect import RedirectStep
+from .._policies.retry import IDEMPOTENT_METHODS
+from .._version import __version__
+from ..errors import HTTPRedirectError
+from .auth import from_userinfo
+from .body import StreamBody, stream_body
+from .cookies import CookieStore
+from .url import Target, URLBuilder, parse_url
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+USER_AGENT: Final = b"pynector/" + __version__.encode("ascii")
+_BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
+
+
+class WireRequest:
+    """One request as an engine sends it. Built once per call and sent by every attempt.
+
+    Attributes:
+        method: Upper-case.
+        target: Where it goes.
+        headers: As sent, `Host` first. Credentials are among them: never show them.
+        body: Bytes, a streamed body, or None.
+        message: What it was built from.
+    """
+
+    __slots__ = ("body", "headers", "message", "method", "redirected", "target")
+
+    def __init__(
+        self,
+        method: str,
+        target: Target,
+        headers: RawHeaders,
+        body: bytes | StreamBody | None,
+        message: HttpMessage,
+        *,
+        redirected: bool = False,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.message = message
+        self.redirected = redirected
+
+    @property
+    def replayable(self) -> bool:
+        """Whether it can be sent a second time."""
+        return not isinstance(self.body, StreamBody) or self.body.replayable
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether sending it twice does no more than sending it once (RFC 9110, 9.2.2), by method or by key."""
+        return self.method in IDEMPOTENT_METHODS or any(
+            len(name) == 15 and name.lower() == b"idempotency-key" for name, _ in self.headers
+        )
+
+    def set_header(self, name: bytes, value: str) -> None:
+        """Set a header, in place of those of the same name."""
+        checked = Headers([(name.decode("ascii"), value)]).raw
+        self.headers = [item for item in self.headers if item[0].lower() != name.lower()] + checked
+
+    def __repr__(self) -> str:
+        return f"<WireRequest {self.method} {self.target.redacted}>"
+
+
+class WireBuilder:
+    """Builds wire requests from messages and the defaults of one transport.
+
+    Args:
+        base_url: What paths are appended to.
+        headers: Sent with every request, unless the message has a header of the same name.
+        authorization: The value of the `Authorization` header, if there is one.
+        cookies: The cookies of the client.
+    """
+
+    __slots__ = ("_cookies", "_defaults", "_plain", "_urls")
+
+    def __init__(
+        self,
+        base_url: str = "",
+        headers: Headers | None = None,
+        authorization: bytes | None = None,
+        cookies: CookieStore | None = None,
+    ) -> None:
+        self._urls = URLBuilder(base_url)
+        self._cookies = cookies
+        defaults: RawHeaders = [
+            (b"Accept", b"*/*"),
+            (b"Accept-Encoding", accept_encoding()),
+            (b"Connection", b"keep-alive"),
+            (b"User-Agent", USER_AGENT),
+        ]
+        credentials = authorization or from_userinfo(self._urls.userinfo)
+        if credentials:
+            defaults.append((b"Authorization", credentials))
+        given = headers.raw if headers else []
+        names = {name.lower() for name, _ in given}
+        merged = [item for item in defaults if item[0].lower() not in names] + list(given)
+        self._plain = merged
+        self._defaults = [(name.lower(), name, value) for name, value in merged]
+
+    def build(self, message: HttpMessage) -> WireRequest:
+        """What `message` is on the wire.
+
+        Raises:
+            ConfigurationError: Its URL or a parameter is unusable.
+            SerializationError: Its body can't be encoded.
+        """
+        target, userinfo = self._urls.build(message.url, message.params)
+        given = message.headers.raw
+        body: bytes | StreamBody | None
+        body, content_type = encode_body(message)
+        if body is None:
+            body = stream_body(message)
+        if not given:
+            headers = [(b"Host", target.authority), *self._plain]
+            names: set[bytes] = set()
+        else:
+            names = {name.lower() for name, _ in given}
+            headers = [] if b"host" in names else [(b"Host", target.authority)]
+            headers += [(name, value) for lower, name, value in self._defaults if lower not in names]
+            headers += given
+        if userinfo and b"authorization" not in names and (credentials := from_userinfo(userinfo)):
+            headers = [item for item in headers if item[0].lower() != b"authorization"]
+            headers.append((b"Authorization", credentials))
+        if body is not None or message.method in _BODY_METHODS:
+            self._add_body_headers(headers, names, body, content_type)
+        return WireRequest(message.method, target, headers, body, message)
+
+    def _add_body_headers(
+        self,
+        headers: RawHeaders,
+        names: set[bytes],
+        body: bytes | StreamBody | None,
+        content_type: str | None,
+    ) -> None:
+        names = names | {lower for lower, _, _ in self._defaults if lower.startswith((b"content-", b"transfer-"))}
+        kind = content_type.encode("ascii") if content_type else None
+        if isinstance(body, StreamBody):
+            kind, length = body.content_type or kind, body.length
+            if kind and body.content_type and b"multipart/" in kind:
+                # Only the encoder knows the boundary.
+                headers[:] = [item for item in headers if item[0].lower() != b"content-type"]
+                names.discard(b"content-type")
+        else:
+            length = len(body) if body is not None else 0
+        if kind and b"content-type" not in names:
+            headers.append((b"Content-Type", kind))
+        if b"content-length" not in names and b"transfer-encoding" not in names:
+            if length is None:
+                headers.append((b"Transfer-Encoding", b"chunked"))
+            else:
+                headers.append((b"Content-Length", str(length).encode("ascii")))
+
+    def with_cookies(self, wire: WireRequest) -> RawHeaders:
+        """The headers of `wire` with the cookies of the client, which may change between two attempts."""
+        if self._cookies is None:
+            return wire.headers
+        value = self._cookies.header(wire.method, wire.target, redirected=wire.redirected)
+        if value is None:
+            return wire.headers
+        own = [v for name, v in wire.headers if name.lower() == b"cookie"]
+        others = [item for item in wire.headers if item[0].lower() != b"cookie"]
+        return [*others, (b"Cookie", b"; ".join([*own, value]))]
+
+    def store_cookies(self, wire: WireRequest, headers: RawHeaders) -> None:
+        """Keep the cookies of the answer to `wire`."""
+        if self._cookies is not None:
+            self._cookies.store(wire.method, wire.target, headers)
+
+
+def redirect(wire: WireRequest, step: RedirectStep) -> WireRequest:
+    """The request that follows `wire` after a redirect.
+
+    Raises:
+        HTTPRedirectError: The body would have to be sent again, and can't.
+    """
+    target, _ = parse_url(step.url)
+    body = None if step.drop_body else wire.body
+    if body is not None and not wire.replayable:
+        raise HTTPRedirectError(
+            "redirected with a body that can't be sent again: give bytes or a seekable file, or follow_redirects=False",
+            method=wire.method,
+            url=wire.target.redacted,
+        )
+    left_behind = step.drop_headers | {b"host"}
+    kept = [item for item in wire.headers if item[0].lower() not in left_behind]
+    headers = [(b"Host", target.authority), *kept]
+    return WireRequest(
+        step.method,
+        target,
+        headers,
+        body,
+        wire.message,
+        redirected=wire.redirected or target.origin != wire.target.origin,
+    )
+
+
+def accept_encoding() -> bytes:
+    """The content codings that can be decoded here: brotli and zstandard if their packages are installed."""
+    codings = ["gzip", "deflate"]
+    if importlib.util.find_spec("brotli") or importlib.util.find_spec("brotlicffi"):
+        codings.append("br")
+    if importlib.util.find_spec("zstandard"):
+        codings.append("zstd")
+    return ", ".join(codings).encode("ascii")

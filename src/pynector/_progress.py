@@ -1,0 +1,59 @@
+"""What `progress=` of a batch may be, made into one callback."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .errors import ConfigurationError
+
+
+class ProgressCallback(Protocol):
+    """Called with the number of finished items and, where the input has a length, how many there are."""
+
+    def __call__(self, done: int, total: int | None, /) -> object:
+        """Show it."""
+        ...
+
+
+class _Bar:
+    """A tqdm bar: in a terminal, or in a notebook."""
+
+    def __init__(self, total: int | None) -> None:
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            raise ConfigurationError("progress=True needs tqdm: pip install 'pynector[cli]'") from None
+        self._bar: Any = tqdm(total=total, unit="req")
+
+    def __call__(self, done: int, total: int | None, /) -> None:
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _nothing() -> None:
+    pass
+
+
+def make_progress(
+    progress: bool | ProgressCallback, total: int | None
+) -> tuple[ProgressCallback | None, Callable[[], None]]:
+    """The callback for `progress=`, and what to call at the end.
+
+    Args:
+        progress: True for a bar, a callable, or False for nothing.
+        total: How many items there are, if that is known.
+
+    Raises:
+        ConfigurationError: It is neither, or tqdm is not installed.
+    """
+    if progress is False:
+        return None, _nothing
+    if progress is True:
+        bar = _Bar(total)
+        return bar, bar.close
+    if callable(progress):
+        return progress, _nothing
+    raise ConfigurationError(
+        f"progress is of type {type(progress).__name__}: give True, False, or a callable taking (done, total)"
+    )

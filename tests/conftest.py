@@ -1,0 +1,114 @@
+"""Fixtures shared by every test."""
+
+import ssl
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from pynector.testing import LocalServer
+from servers.httpbin_server import HttpbinServer
+from servers.leaks import LeakCheck
+
+_IDLE = 3.0  # seconds that idle workers have to end, and closed sockets to go
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run every async test on both event loops."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def _local_server() -> Iterator[LocalServer]:
+    with LocalServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(_local_server: LocalServer) -> LocalServer:
+    """The local server, with its counts at zero."""
+    _local_server.reset()
+    return _local_server
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority nobody trusts by default."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The PEM file of the authority that `tls_server` is certified by."""
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture
+def client_ssl_context(authority: trustme.CA) -> ssl.SSLContext:
+    """A client's context that trusts `tls_server`."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def server_ssl_context(authority: trustme.CA) -> ssl.SSLContext:
+    """A server's context with a certificate for 127.0.0.1 and localhost."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def _tls_server(server_ssl_context: ssl.SSLContext) -> Iterator[LocalServer]:
+    with LocalServer(ssl_context=server_ssl_context) as server:
+        yield server
+
+
+@pytest.fixture
+def tls_server(_tls_server: LocalServer) -> LocalServer:
+    """The local server over HTTPS, with its counts at zero."""
+    _tls_server.reset()
+    return _tls_server
+
+
+_HTTPBIN = pytest.StashKey[HttpbinServer]()
+
+
+@pytest.fixture(scope="session")
+def httpbin(pytestconfig: pytest.Config) -> Iterator[str]:
+    """The URL of a real httpbin under gunicorn."""
+    with HttpbinServer() as server:
+        pytestconfig.stash[_HTTPBIN] = server
+        yield server.url
+        del pytestconfig.stash[_HTTPBIN]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what httpbin printed next to the failure of a test that used it."""
+    report = yield
+    server = item.config.stash.get(_HTTPBIN, None)
+    if report.failed and server is not None and "httpbin" in getattr(item, "fixturenames", ()):
+        report.sections.append(("output of httpbin", server.output()[-5000:]))
+    return report
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """Fail if the test leaves a worker thread, a socket, a pipe or an event descriptor behind.
+
+    Waits for idle workers to end. With a server in this process, a connection that a client left open shows
+    twice, once for either end.
+    """
+    check = LeakCheck()
+    yield
+    left = check.wait(_IDLE)
+    if left:
+        pytest.fail(f"left open {_IDLE:g} s after the test:\n  " + "\n  ".join(left), pytrace=False)
