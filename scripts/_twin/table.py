@@ -56,7 +56,6 @@ class Phrase:
 PROSE: tuple[Phrase, ...] = (
     Phrase("iterable, or async iterable,", "iterable"),
     Phrase("async", "", before=r"iterable|iterator|generator|context manager|function"),
-    Phrase("async", "blocking", before=r"(?!with\b|for\b|def\b)[a-z]"),
 )
 
 

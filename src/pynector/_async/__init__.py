@@ -1,4 +1,4 @@
-"""Pynector in async code: written by hand. The blocking twin is generated from it."""
+"""The client, its batches and its transports: one source, in both colours."""
 
 from .client import AsyncPynector
 from .transports.factory import AsyncHTTPTransportFactory

@@ -47,7 +47,7 @@ _BODY_SECRETS: Final = re.compile(
     r"""(?ix)
     ( \b(?:bearer|basic)\s+ ) [\w.~+/=-]{6,}
     | ( ["']? [\w.-]* (?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|authorization|signature|cookie)
-        ["']? \s* [:=] \s* ) (?: "[^"]*"? | '[^']*'? | [^\s,;&}"']+ )
+        ["']? \s* [:=] \s* ) (?: "[^"]*"? | '[^']*'? | (?:(?:bearer|basic)\s+)? [^\s,;&}"']+ )
     | ( \bsk- ) [\w-]{6,}
     """
 )

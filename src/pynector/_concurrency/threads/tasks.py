@@ -212,10 +212,10 @@ class TaskGroup:
                 tasks = self._tasks
                 while tasks and self._generation is pool.generation:
                     waited = True
-                    if self._critical is not None:
-                        self._wait_briefly(host)
+                    if isinstance(self._critical, KeyboardInterrupt):
+                        self._wait_briefly(host, self._critical)
                         tasks = {}
-                    elif self.cancel_scope._cancelled:
+                    elif self._critical is not None or self.cancel_scope._cancelled:
                         host.hold(inf)
                     else:
                         host.park()
@@ -236,22 +236,17 @@ class TaskGroup:
                     host.grace = (host.grace[0], 0.0)  # interrupted again: wait no longer
                 self._fail(critical)
 
-    def _wait_briefly(self, host: Task) -> None:
+    def _wait_briefly(self, host: Task, interrupt: KeyboardInterrupt) -> None:
         """Wait for the tasks of an interrupted group, but not for ever: some may not be able to hear it."""
-        critical = self._critical
-        if not isinstance(critical, KeyboardInterrupt):
-            while self._tasks:
-                host.hold(inf)
-            return
         # Groups around this one share its time.
-        if host.grace is None or host.grace[0] is not critical:
-            host.grace = (critical, monotonic() + _GRACE)
+        if host.grace is None or host.grace[0] is not interrupt:
+            host.grace = (interrupt, monotonic() + _GRACE)
         end = host.grace[1]
         while self._tasks and (left := end - monotonic()) > 0:
             host.hold(left)
         if stuck := [task.name for task in list(self._tasks)]:
             shown = ", ".join(stuck[:5]) + (", ..." if len(stuck) > 5 else "")
-            critical.add_note(
+            interrupt.add_note(
                 f"{len(stuck)} task(s) did not end within {_GRACE} s of the interrupt and were left to their "
                 f"daemon threads: {shown}"
             )
