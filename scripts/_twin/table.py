@@ -54,7 +54,6 @@ class Phrase:
 
 #: English, in comments, docstrings and strings. The first entry that matches wins.
 PROSE: tuple[Phrase, ...] = (
-    Phrase("iterable, or async iterable,", "iterable"),
     Phrase("async", "", before=r"iterable|iterator|generator|context manager|function"),
 )
 

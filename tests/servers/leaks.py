@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 
+from pynector._concurrency.threads._polling import wait_socket
+
 
 class LeakCheck:
     """Remembers what is open now, to tell later what came since and is still there.
@@ -14,6 +16,9 @@ class LeakCheck:
     """
 
     def __init__(self) -> None:
+        # A thread that does blocking I/O has a wake descriptor as long as it lives: get this thread's first.
+        with contextlib.closing(socket.socket()) as idle:
+            wait_socket(idle, time.monotonic())
         self._before = _everything()
 
     def left(self) -> list[str]:

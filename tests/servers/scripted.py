@@ -39,9 +39,7 @@ class Connection:
         record: Called with every request read.
     """
 
-    def __init__(
-        self, sock: socket.socket, wake: socket.socket, number: int, record: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, sock: socket.socket, wake: socket.socket, number: int, record: Callable[[bytes], None]) -> None:
         self._sock = sock
         self._wake = wake
         self._record = record

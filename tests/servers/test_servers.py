@@ -142,9 +142,7 @@ class TestScripted:
         ]
 
     def test_a_connection_without_a_script_surfaces(self) -> None:
-        with pytest.RaisesGroup(
-            pytest.RaisesExc(AssertionError, match="connection 1 came, but has no script")
-        ):
+        with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match="connection 1 came, but has no script")):
             with ScriptedServer(Connection.close) as server:
                 for _ in range(2):
                     with contextlib.suppress(ConnectionResetError), connect(server) as sock:

@@ -322,7 +322,9 @@ def test_status_error_chooses_the_class(status, cls, transient):
 
 
 def test_status_error_text():
-    request = HttpMessage("POST", "https://me:pw@host/path?api_key=hunter2&page=1", headers={"Authorization": "Bearer s"})
+    request = HttpMessage(
+        "POST", "https://me:pw@host/path?api_key=hunter2&page=1", headers={"Authorization": "Bearer s"}
+    )
     error = errors.status_error(HttpMessage.response(status_code=404, request=request))
     assert str(error) == "404 Not Found for POST https://REDACTED:REDACTED@host/path?api_key=REDACTED&page=1"
     assert error.method == "POST"

@@ -1,7 +1,7 @@
 """HttpMessage: requests, responses, bodies, round trips, secrets."""
 
 import copy
-import datetime
+import datetime as dt
 import io
 import json
 import pickle
@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynector import errors
-from pynector._messages.http import HttpMessage, encode_body
 from pynector._messages.headers import Headers
+from pynector._messages.http import HttpMessage, encode_body
 from pynector.errors import ConfigurationError, DeserializationError, SerializationError
 
 
@@ -117,8 +117,8 @@ def test_json_none_is_no_body():
     [
         ({"json": {"a": [1, "é"]}}, '{"a":[1,"é"]}'.encode(), "application/json"),
         (
-            {"form": {"a": [1, 2], "b": True, "c": None, "d": "x y&é"}},
-            b"a=1&a=2&b=true&c=&d=x+y%26%C3%A9",
+            {"form": {"a": [1, 2], "b": True, "f": False, "c": None, "d": "x y&é"}},
+            b"a=1&a=2&b=true&f=false&c=&d=x+y%26%C3%A9",
             "application/x-www-form-urlencoded",
         ),
         ({"form": [("a", "1"), ("a", 2.5)]}, b"a=1&a=2.5", "application/x-www-form-urlencoded"),
@@ -142,10 +142,6 @@ def test_encode_body(fields, body, content_type):
     assert message.has_body is bool(fields)
 
 
-class Itself(list):
-    pass
-
-
 SELF: list[object] = []
 SELF.append(SELF)
 DEEP: list[object] = []
@@ -156,7 +152,12 @@ for _ in range(100_000):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ({"items": [0, 1, 2, {"when": datetime.datetime(2025, 1, 1)}]}, r"json\.items\[3\]\.when: datetime is not JSON"),
+        (
+            {"items": [0, 1, 2, {"when": dt.datetime(2025, 1, 1, tzinfo=dt.UTC)}]},
+            r"json\.items\[3\]\.when: datetime is not JSON",
+        ),
+        (["ok", 1.5, None, True, ("x",), float("nan")], r"json\[5\]: nan is not JSON"),
+        pytest.param(10**5000, "json: it cannot be encoded: Exceeds the limit", id="huge"),
         ([float("nan")], r"json\[0\]: nan is not JSON serialisable"),
         ({"a b": float("inf")}, r"json\['a b'\]: inf is not JSON"),
         ({"a": {1, 2}}, "json.a: set is not JSON"),
@@ -296,6 +297,7 @@ def test_a_response_and_its_fields():
         (b"\xe9a", "text/plain; charset=no-such", "\ufffda", "utf-8"),
         (b"61", "text/plain; charset=hex", "61", "utf-8"),
         (b"a", "text/plain; charset=a\x00b", "a", "utf-8"),
+        (b"\xff", "text/plain; charset=idna", "\ufffd", "utf-8"),
         ("é".encode("utf-16"), "text/plain; charset=utf-16", "é", "utf-16"),
     ],
 )
@@ -439,9 +441,23 @@ def test_round_trips(message):
 
 
 def test_equality_sees_every_field():
-    one = dict(status_code=200, headers={"a": "1"}, content=b"1", url="/", elapsed=1.0, http_version="HTTP/2")
-    other = dict(status_code=201, headers={"a": "2"}, content=b"2", url="/x", elapsed=2.0, http_version="HTTP/3")
-    other |= {"request": HttpMessage(), "history": (reply(),), "reason_phrase": "Hm"}
+    one = {
+        "status_code": 200,
+        "headers": {"a": "1"},
+        "content": b"1",
+        "url": "/",
+        "elapsed": 1.0,
+        "http_version": "HTTP/2",
+    }
+    other = {
+        "status_code": 201,
+        "headers": {"a": "2"},
+        "content": b"2",
+        "url": "/x",
+        "elapsed": 2.0,
+        "http_version": "HTTP/3",
+    }
+    other |= {"http_version": "HTTP/3", "request": HttpMessage(), "history": (reply(),), "reason_phrase": "Hm"}
     for name, value in other.items():
         assert HttpMessage.response(**one) != HttpMessage.response(**(one | {name: value})), name
     with pytest.raises(TypeError):

@@ -1,6 +1,6 @@
 """JsonMessage, BinaryMessage and the Message protocol."""
 
-import datetime
+import datetime as dt
 import pickle
 
 import pytest
@@ -96,7 +96,7 @@ def test_bad_binary(data, text):
 
 def test_what_cannot_be_serialised_is_named():
     with pytest.raises(SerializationError, match=r"message\.payload\.when: date is not JSON serialisable"):
-        JsonMessage({"when": datetime.date(2025, 1, 1)}).serialize()
+        JsonMessage({"when": dt.date(2025, 1, 1)}).serialize()
     with pytest.raises(SerializationError, match=r"headers\.x: bytes is not JSON"):
         BinaryMessage(b"", {"x": b""}).serialize()
     with pytest.raises(ConfigurationError, match="payload: expected bytes, got str"):

@@ -2,10 +2,9 @@
 
 import itertools
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sized
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
-from .._concurrency.aio.colour import iterate
 from .._concurrency.aio.locks import Event
 from .._concurrency.aio.scopes import move_on_after
 from .._concurrency.aio.streams import (
@@ -51,7 +50,8 @@ class AsyncBatch:
 
     Args:
         call: Does one request.
-        source: The items: `data`, or `(data, options)`.
+        source: The items, `data` or `(data, options)`: a list or tuple, or an iterator.
+        total: How many there are, if that is known.
         limit: The most requests at once.
         raise_on_error: Whether the first failure ends the batch.
         on_progress: Called in the caller's own task or thread after items have finished.
@@ -60,8 +60,9 @@ class AsyncBatch:
     def __init__(
         self,
         call: Call,
-        source: Iterable[Any] | AsyncIterable[Any],
+        source: list[Any] | tuple[Any, ...] | AsyncIterator[Any],
         *,
+        total: int | None,
         limit: int,
         raise_on_error: bool,
         on_progress: ProgressCallback | None,
@@ -71,7 +72,7 @@ class AsyncBatch:
         self._limit = limit
         self._raise_on_error = raise_on_error
         self._on_progress = on_progress
-        self._total = len(source) if isinstance(source, Sized) else None
+        self._total = total
         self._live: dict[int, _Job] = {}
         self._outcomes: dict[int, Outcome[Any]] = {}
         self._error: Exception | None = None
@@ -128,7 +129,7 @@ class AsyncBatch:
                     await self._share(group, tuple(self._source))
                 else:
                     with send:
-                        await self._feed(group, send, receive)
+                        await self._feed(self._source, group, send, receive)
                 await self._watch()
 
     async def _share(self, group: TaskGroup, items: tuple[Any, ...]) -> None:
@@ -145,7 +146,11 @@ class AsyncBatch:
             await group.start_soon(self._work, pull)
 
     async def _feed(
-        self, group: TaskGroup, send: MemoryObjectSendStream[_Job], receive: MemoryObjectReceiveStream[_Job]
+        self,
+        source: AsyncIterator[Any],
+        group: TaskGroup,
+        send: MemoryObjectSendStream[_Job],
+        receive: MemoryObjectReceiveStream[_Job],
     ) -> None:
         """Read the input here and hand the items over. Waits while the workers have enough to do."""
 
@@ -155,7 +160,6 @@ class AsyncBatch:
             except EndOfStream:
                 return None
 
-        source = iterate(self._source)
         while True:
             try:
                 item = await anext(source, _END)

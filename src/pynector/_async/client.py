@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sized
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from .._concurrency.aio.colour import ColourGuard
+from .._concurrency.aio.colour import ColourGuard, iterate
 from .._concurrency.aio.locks import Lock
 from .._concurrency.aio.scopes import move_on_after
 from .._config import UNSET, UnsetType, check_config, check_names, check_timeout, resolve
@@ -88,7 +88,7 @@ class AsyncPynector(ColourGuard):
         if isinstance(transport, AsyncHTTPTransport):
             self._attempts = transport
         else:
-            self._attempts = adapt(transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
+            self._attempts = adapt(self._transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
         self._connecting = Lock()
         self._home: Home | None = None
         self._closed = False
@@ -203,7 +203,7 @@ class AsyncPynector(ColourGuard):
         """Send many requests, a bounded number at a time.
 
         Args:
-            requests: Any iterable, or async iterable, of `data` as in `request`, or of pairs `(data, options)` whose
+            requests: Whatever can be iterated over, of `data` as in `request`, or of pairs `(data, options)` whose
                 options win over those given here. It is read lazily.
             max_concurrency: The most requests at once; None for the setting `max_concurrency`, which is 10 by default.
             timeout: Seconds for the whole batch; None for no limit.
@@ -230,12 +230,12 @@ class AsyncPynector(ColourGuard):
         """
         limit = self._max_concurrency if max_concurrency is None else resolve("max_concurrency", max_concurrency)
         check_timeout(name="timeout", value=timeout)
-        if isinstance(requests, str | bytes | Mapping | HttpMessage) or not isinstance(
-            requests, Iterable | AsyncIterable
-        ):
-            raise ConfigurationError(
-                f"requests is of type {type(requests).__name__}: give an iterable of requests, such as a list"
-            )
+        if isinstance(requests, str | bytes | Mapping | HttpMessage):
+            raise _not_a_batch(requests)
+        try:
+            source = requests if isinstance(requests, list | tuple) else iterate(requests)
+        except TypeError:
+            raise _not_a_batch(requests) from None
         if isinstance(self._attempts, AsyncHTTPTransport):
             check_names("option", options, REQUEST_OPTIONS)
         defaults: Mapping[str, Any] = options
@@ -247,7 +247,9 @@ class AsyncPynector(ColourGuard):
         on_progress, close_progress = make_progress(progress, total)
         await self.connect()
         try:
-            batch = AsyncBatch(call, requests, limit=limit, raise_on_error=raise_on_error, on_progress=on_progress)
+            batch = AsyncBatch(
+                call, source, total=total, limit=limit, raise_on_error=raise_on_error, on_progress=on_progress
+            )
             return await batch.run(timeout)
         finally:
             close_progress()
@@ -345,6 +347,12 @@ class AsyncPynector(ColourGuard):
         if not callable(getattr(self._transport, "stream", None)):
             raise ConfigurationError(f"{type(self._transport).__name__} can't stream: it has no method stream(message)")
         return self._transport.stream(data, **options)
+
+
+def _not_a_batch(requests: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"requests is of type {type(requests).__name__}: give an iterable of requests, such as a list"
+    )
 
 
 _SETTINGS_OF_HTTP = (("base_url", "base_url"), ("max_retries", "max_retries"), ("http_engine", "engine"))

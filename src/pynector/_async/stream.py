@@ -10,6 +10,9 @@ from .._concurrency.aio.colour import ColourGuard
 class AsyncClientStream(ColourGuard):
     """An async context manager around the stream of a transport. Entering sends the request."""
 
+    # Slots, and so no vars(): the request may have credentials in it.
+    __slots__ = ("_data", "_open_stream", "_options", "_stream")
+
     def __init__(
         self,
         open_stream: Callable[[Any, Mapping[str, Any]], Awaitable[Any]],

@@ -48,8 +48,9 @@ class CookieStore:
 
     def _seed(self, host: str) -> None:
         if host not in self._seeded:
-            self._seeded.add(host)
             # The jar gives dotless hosts this suffix when it compares domains (RFC 2965).
             domain = host if "." in host else f"{host}.local"
             for name, value in self._given.items():
                 self._jar.set(name, value, domain=domain)
+            # Last: another thread must not take the jar for ready before it is.
+            self._seeded.add(host)

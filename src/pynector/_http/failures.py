@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Iterator
 
 from .. import errors
-from .wire import WireRequest
+from .wire import RawHeaders, WireRequest
 
 _Build = Callable[[str], errors.TransportError]
 
@@ -61,6 +61,13 @@ def died_before_answer(exc: BaseException) -> bool:
     """Whether a connection ended before the first byte of an answer."""
     name = type(exc).__name__
     return name in {"ReadError", "WriteError"} or (name == "RemoteProtocolError" and _NO_ANSWER in str(exc))
+
+
+def has_two_lengths(headers: RawHeaders) -> bool:
+    """Whether an answer says in two ways where it ends, which smells of response splitting (RFC 9112, 6.3)."""
+    if not any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in headers):
+        return False
+    return any(name.lower() == b"content-length" for name, _ in headers)
 
 
 def _entries(exc: Exception) -> Iterator[_Build]:

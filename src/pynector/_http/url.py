@@ -87,6 +87,9 @@ def parse_url(url: str) -> ParsedURL:
         raise ConfigurationError(
             f"unsupported URL scheme {scheme.decode()!r} in {redact_url(url)!r}: use http or https"
         )
+    if not all(0 < len(label) < 64 for label in host.removesuffix(b".").split(b".")):
+        # Below, this would be a UnicodeError out of the name lookup.
+        raise ConfigurationError(f"not a valid URL: {redact_url(url)!r} (a part of the host is empty or too long)")
     port = parsed.port or _DEFAULT_PORTS[scheme]
     target = Target(Origin(scheme, host, port), parsed.netloc, parsed.raw_path)
     return ParsedURL(target, parsed.userinfo)
@@ -165,7 +168,7 @@ def encode_params(params: Params) -> bytes:
     return urlencode(pairs).encode("ascii")
 
 
-def _primitive(key: str, value: object) -> str:
+def _primitive(key: object, value: object) -> str:
     if value is True:
         return "true"
     if value is False:

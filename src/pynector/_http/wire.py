@@ -8,7 +8,7 @@ from .._messages.http import HttpMessage, encode_body
 from .._policies.redirect import RedirectStep
 from .._policies.retry import IDEMPOTENT_METHODS
 from .._version import __version__
-from ..errors import HTTPRedirectError
+from ..errors import ConfigurationError, HTTPRedirectError
 from .auth import from_userinfo
 from .body import StreamBody, stream_body
 from .cookies import CookieStore
@@ -92,12 +92,7 @@ class WireBuilder:
     ) -> None:
         self._urls = URLBuilder(base_url)
         self._cookies = cookies
-        defaults: RawHeaders = [
-            (b"Accept", b"*/*"),
-            (b"Accept-Encoding", accept_encoding()),
-            (b"Connection", b"keep-alive"),
-            (b"User-Agent", USER_AGENT),
-        ]
+        defaults = default_headers()
         credentials = authorization or from_userinfo(self._urls.userinfo)
         if credentials:
             defaults.append((b"Authorization", credentials))
@@ -181,9 +176,15 @@ def redirect(wire: WireRequest, step: RedirectStep) -> WireRequest:
     """The request that follows `wire` after a redirect.
 
     Raises:
-        HTTPRedirectError: The body would have to be sent again, and can't.
+        HTTPRedirectError: The target is not usable, or the body would have to be sent again and can't.
     """
-    target, _ = parse_url(step.url)
+    try:
+        target, _ = parse_url(step.url)
+    except ConfigurationError as exc:
+        # The server's mistake, not one of the user.
+        raise HTTPRedirectError(
+            f"redirected to {exc}", method=wire.method, url=wire.target.redacted
+        ) from None
     body = None if step.drop_body else wire.body
     if body is not None and not wire.replayable:
         raise HTTPRedirectError(
@@ -202,6 +203,16 @@ def redirect(wire: WireRequest, step: RedirectStep) -> WireRequest:
         wire.message,
         redirected=wire.redirected or target.origin != wire.target.origin,
     )
+
+
+def default_headers() -> RawHeaders:
+    """What every request has, unless the user says otherwise."""
+    return [
+        (b"Accept", b"*/*"),
+        (b"Accept-Encoding", accept_encoding()),
+        (b"Connection", b"keep-alive"),
+        (b"User-Agent", USER_AGENT),
+    ]
 
 
 def accept_encoding() -> bytes:

@@ -34,7 +34,7 @@ def encode_json(value: Any, where: str = "json") -> bytes:
         return _encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         problem = _find_problem(value, where)
-        raise SerializationError(problem or f"{where}: {type(error).__name__} while encoding it") from error
+        raise SerializationError(problem or f"{where}: it cannot be encoded: {error}") from error
 
 
 def encode_fields(fields: FieldTypes, where: str) -> str:

@@ -43,10 +43,10 @@ def wrong_type(name: str, value: object, right: str) -> ConfigurationError:
 
 def checked_method(method: object) -> str:
     """Return a method in upper case."""
-    if method in _COMMON_METHODS:
-        return str(method)
     if not isinstance(method, str):
         raise wrong_type("method", method, "text such as 'GET'")
+    if method in _COMMON_METHODS:
+        return method
     if not _is_token(method):
         raise ConfigurationError(f"method: {method!r} is not an HTTP method; give one such as 'GET'")
     return method.upper()

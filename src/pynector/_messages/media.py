@@ -32,7 +32,8 @@ def charset(content_type: str) -> str | None:
     if match is None:
         return None
     try:
-        b"".decode(match[1])
+        # Not of empty bytes, which are never given to a codec; some codecs (idna) refuse to replace.
+        b"  ".decode(match[1], "replace")
     except (LookupError, ValueError):
         return None
     return match[1].lower()

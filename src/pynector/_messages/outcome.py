@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from math import ceil
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 _T = TypeVar("_T")
 
@@ -71,6 +71,15 @@ class Outcome(Generic[_T]):
         key = "" if self.key is None else f" {self.key!r}"
         what = type(self.value).__name__ if self.error is None else repr(self.error)
         return f"<Outcome {self.index}{key} {self.state}: {what:.200}>"
+
+
+def _refuse(self: object, name: str, value: object) -> NoReturn:
+    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+# With slots, the `__setattr__` that dataclasses write calls `super()` of a class that is no more (before Python
+# 3.13), and raises TypeError for names that are no fields; `Outcome[int](...)` sets such a one.
+Outcome.__setattr__ = _refuse  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True, slots=True)

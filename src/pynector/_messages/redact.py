@@ -114,8 +114,10 @@ def _redact_userinfo(url: str) -> str:
 
 
 def _has_odd_port(authority: str) -> bool:
-    _, colon, port = authority.rpartition(":")
-    return bool(colon) and not authority.endswith("]") and not port.isdigit()
+    host, colon, port = authority.rpartition(":")
+    if authority.endswith("]") or not colon:
+        return False
+    return not port.isdigit() or (":" in host and not host.endswith("]"))
 
 
 def _redact_pairs(query: str) -> str:

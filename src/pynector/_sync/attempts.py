@@ -3,6 +3,7 @@
 
 import logging
 import random
+import time
 from typing import Any, Protocol, TypeVar
 
 from .._concurrency.threads.clock import current_time, sleep
@@ -73,6 +74,7 @@ def run_attempts(
         Exception: That of the last attempt, with the number of attempts on it.
     """
     retries = 0
+    started = time.perf_counter()
     while True:
         record.attempts += 1
         record.in_flight = True
@@ -83,7 +85,7 @@ def run_attempts(
             delay = _delay(policy, transport.excuse(prepared, exc), retries)
             if delay is None or _overruns(delay, exc):
                 if isinstance(exc, TransportError):
-                    exc.attempts = record.attempts
+                    exc.attempts, exc.elapsed = record.attempts, time.perf_counter() - started
                 raise
             reason: object = type(exc).__name__
         else:
@@ -94,7 +96,7 @@ def run_attempts(
                 try:
                     return transport.finish(prepared, answer, raise_for_status=raise_for_status)
                 except TransportError as exc:
-                    exc.attempts = record.attempts
+                    exc.attempts, exc.elapsed = record.attempts, time.perf_counter() - started
                     raise
             reason = failure.status if failure is not None else None
         retries += 1

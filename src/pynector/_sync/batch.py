@@ -3,10 +3,9 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from .._concurrency.threads.colour import iterate
 from .._concurrency.threads.locks import Event
 from .._concurrency.threads.scopes import move_on_after
 from .._concurrency.threads.streams import (
@@ -52,7 +51,8 @@ class Batch:
 
     Args:
         call: Does one request.
-        source: The items: `data`, or `(data, options)`.
+        source: The items, `data` or `(data, options)`: a list or tuple, or an iterator.
+        total: How many there are, if that is known.
         limit: The most requests at once.
         raise_on_error: Whether the first failure ends the batch.
         on_progress: Called in the caller's own task or thread after items have finished.
@@ -61,8 +61,9 @@ class Batch:
     def __init__(
         self,
         call: Call,
-        source: Iterable[Any],
+        source: list[Any] | tuple[Any, ...] | Iterator[Any],
         *,
+        total: int | None,
         limit: int,
         raise_on_error: bool,
         on_progress: ProgressCallback | None,
@@ -72,7 +73,7 @@ class Batch:
         self._limit = limit
         self._raise_on_error = raise_on_error
         self._on_progress = on_progress
-        self._total = len(source) if isinstance(source, Sized) else None
+        self._total = total
         self._live: dict[int, _Job] = {}
         self._outcomes: dict[int, Outcome[Any]] = {}
         self._error: Exception | None = None
@@ -128,7 +129,7 @@ class Batch:
                 self._share(group, tuple(self._source))
             else:
                 with send:
-                    self._feed(group, send, receive)
+                    self._feed(self._source, group, send, receive)
             self._watch()
 
     def _share(self, group: TaskGroup, items: tuple[Any, ...]) -> None:
@@ -145,7 +146,11 @@ class Batch:
             group.start_soon(self._work, pull)
 
     def _feed(
-        self, group: TaskGroup, send: MemoryObjectSendStream[_Job], receive: MemoryObjectReceiveStream[_Job]
+        self,
+        source: Iterator[Any],
+        group: TaskGroup,
+        send: MemoryObjectSendStream[_Job],
+        receive: MemoryObjectReceiveStream[_Job],
     ) -> None:
         """Read the input here and hand the items over. Waits while the workers have enough to do."""
 
@@ -155,7 +160,6 @@ class Batch:
             except EndOfStream:
                 return None
 
-        source = iterate(self._source)
         while True:
             try:
                 item = next(source, _END)

@@ -11,6 +11,9 @@ from .._concurrency.threads.colour import ColourGuard
 class ClientStream(ColourGuard):
     """A context manager around the stream of a transport. Entering sends the request."""
 
+    # Slots, and so no vars(): the request may have credentials in it.
+    __slots__ = ("_data", "_open_stream", "_options", "_stream")
+
     def __init__(
         self,
         open_stream: Callable[[Any, Mapping[str, Any]], Any],

@@ -9,8 +9,12 @@ from ..._concurrency.aio.colour import iterate
 from ..._concurrency.aio.scopes import shield
 from ..._http.body import StreamBody
 from ..._http.failures import translate
-from ..._http.wire import RawHeaders, WireRequest
+from ..._http.wire import RawHeaders, WireRequest, default_headers
 from ...errors import ConfigurationError
+
+_LEFT_TO_CLIENT = frozenset({b"host", b"cookie", b"content-length", b"transfer-encoding"})
+# What a request has if nobody says otherwise: then the client's own defaults are to stand.
+_DEFAULTS = frozenset((name.lower(), value) for name, value in default_headers())
 
 
 class AsyncHttpxClientEngine:
@@ -28,14 +32,13 @@ class AsyncHttpxClientEngine:
         self._follow_redirects = follow_redirects
 
     async def open(self, wire: WireRequest, headers: RawHeaders) -> "AsyncHttpxClientExchange":
-        """Send `wire` and wait for the head of the answer. The client adds its own headers to the message's."""
+        """Send `wire` and wait for the head of the answer. The client adds its own headers to those of the user."""
         body = wire.body
-        own = list(wire.message.headers.raw)
-        names = {name.lower() for name, _ in own}
-        own += [
+        given = {name.lower() for name, _ in wire.message.headers.raw}
+        own = [
             (name, value)
             for name, value in headers
-            if name.lower() in {b"content-type", b"authorization", b"idempotency-key"} and name.lower() not in names
+            if (lower := name.lower()) in given or (lower not in _LEFT_TO_CLIENT and (lower, value) not in _DEFAULTS)
         ]
         request = self._client.build_request(
             wire.method,

@@ -94,7 +94,7 @@ class AsyncConnections:
         try:
             with self._mutex:
                 self._in_use -= 1
-                keep = not self._closed and lease.connection.is_idle()
+                keep = not self._closed and lease.connection.is_idle() and not _has_leftover(lease.connection)
                 if keep:
                     lease.idle_since = time.monotonic()
                     self._idle[lease] = None
@@ -183,3 +183,10 @@ class AsyncConnections:
         # Closing must not be cut short by a cancellation: it would leave the socket open.
         with shield():
             await lease.connection.aclose()
+
+
+def _has_leftover(connection: httpcore.AsyncConnectionInterface) -> bool:
+    """Whether more was read than one answer: it would be taken for the answer to the next request."""
+    # httpcore has no public way to ask. Should its insides change, the test of this fails.
+    state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    return state is not None and bool(state.trailing_data[0])

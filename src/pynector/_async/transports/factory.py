@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ..._config import check_names
+from ..._config import Secret, check_names
 from ..._messages.http import HttpMessage
 from ..._messages.protocol import Message
 from ..._registry import TransportFactoryRegistry
@@ -44,7 +44,7 @@ class AsyncHTTPTransportFactory:
         **defaults: Any,
     ) -> None:
         check_names("option", defaults, _OPTIONS)
-        self._defaults: dict[str, Any] = {
+        options: dict[str, Any] = {
             "base_url": base_url,
             "message_type": message_type,
             "headers": default_headers,
@@ -52,7 +52,8 @@ class AsyncHTTPTransportFactory:
             **defaults,
         }
         if default_max_retries is not None:
-            self._defaults["max_retries"] = default_max_retries
+            options["max_retries"] = default_max_retries
+        self._defaults = Secret(options)  # credentials may be among them
 
     def create_transport(self, **options: Any) -> AsyncHTTPTransport:
         """Make a transport.
@@ -64,7 +65,7 @@ class AsyncHTTPTransportFactory:
             ConfigurationError: An option is unknown or wrong.
         """
         check_names("option", options, _OPTIONS)
-        return AsyncHTTPTransport(**{**self._defaults, **options})
+        return AsyncHTTPTransport(**{**self._defaults.get(), **options})
 
 
 def default_registry() -> TransportFactoryRegistry[Any]:

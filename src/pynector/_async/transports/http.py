@@ -94,7 +94,7 @@ class AsyncHTTPTransport(ColourGuard):
             backoff_factor=retry_backoff_factor,
             retry_statuses=TRANSIENT_STATUSES if retry_status_codes is None else frozenset(retry_status_codes),
         )
-        self._base_url = base_url
+        self._base_url = Secret(base_url)  # it may have a user and a password in it
         self._headers = Headers(headers)
         self._timeout = check_timeout(name="timeout", value=timeout)
         self._max_connections = check_count(name="max_connections", value=max_connections)
@@ -172,7 +172,7 @@ class AsyncHTTPTransport(ColourGuard):
             max_connections=self._max_connections,
             follow_redirects=self._follow_redirects,
         )
-        base_url = self._base_url or (str(self._client.base_url) if self._client is not None else "")
+        base_url = self._base_url.get() or (str(self._client.base_url) if self._client is not None else "")
         cookies = CookieStore(self._cookies.get())
         return WireBuilder(base_url, self._headers, self._auth.get(), cookies), engine
 
@@ -337,4 +337,4 @@ class AsyncHTTPTransport(ColourGuard):
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {redact_url(self._base_url)!r}>"
+        return f"<{type(self).__name__} {redact_url(self._base_url.get())!r}>"

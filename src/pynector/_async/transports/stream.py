@@ -76,6 +76,29 @@ class AsyncHTTPStream(ColourGuard):
         ```
     """
 
+    # Slots, and so no vars(): the request may have credentials in it.
+    __slots__ = (
+        "_data",
+        "_deadline",
+        "_head",
+        "_idempotency_key",
+        "_options",
+        "_pending",
+        "_policy",
+        "_raise_for_status",
+        "_timeout",
+        "_transport",
+        "headers",
+        "http_version",
+        "status_code",
+        "url",
+    )
+
+    status_code: int
+    headers: Headers
+    url: str
+    http_version: str
+
     def __init__(
         self,
         transport: "AsyncHTTPTransport",
@@ -114,7 +137,7 @@ class AsyncHTTPStream(ColourGuard):
         self.status_code = self._head.exchange.status_code
         self.headers = Headers.from_raw(self._head.exchange.headers)
         self.http_version = self._head.exchange.http_version
-        self.url = str(self._head.wire.target)
+        self.url = self._head.exchange.url or str(self._head.wire.target)
         return self
 
     async def __aexit__(

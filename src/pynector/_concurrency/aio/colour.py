@@ -31,9 +31,7 @@ def _wrong_colour(cls: type) -> TypeError:
     ours = next((base for base in cls.__mro__ if base.__name__.startswith("Async")), cls)
     twin = ours.__name__.removeprefix("Async")
     name = cls.__name__
-    return TypeError(
-        f"{name} is for async code: use `async with {name}(...)`, or `with {twin}(...)` in blocking code"
-    )
+    return TypeError(f"{name} is for async code: use `async with {name}(...)`, or `with {twin}(...)` in blocking code")
 
 
 class _Steps(Generic[T]):

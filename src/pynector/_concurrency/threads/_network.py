@@ -7,12 +7,14 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
+from .._mutex import ProcessMutex
 from ._parking import Task, current
 from ._polling import is_readable, wait_socket
 from ._workers import pool
 from .clock import checkpoint, sleep
+from .locks import Lock
 
 T = TypeVar("T")
 
@@ -67,15 +69,18 @@ class SocketChannel:
 
 
 class TLSChannel:
-    """TLS on the client's side, over any channel."""
+    """TLS on the client's side, over any channel. One thread may read while another one writes."""
 
-    __slots__ = ("_incoming", "_lower", "_outgoing", "ssl_object")
+    __slots__ = ("_flushing", "_incoming", "_lower", "_mutex", "_outgoing", "ssl_object")
 
     def __init__(self, lower: ByteChannel, context: ssl.SSLContext, server_hostname: str | None) -> None:
         self._lower = lower
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.ssl_object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        # OpenSSL's object is not made for two threads at once, and the network wants the records in order.
+        self._mutex = ProcessMutex()
+        self._flushing = Lock()
 
     @property
     def sock(self) -> socket.socket:
@@ -104,25 +109,40 @@ class TLSChannel:
     def _drive(self, deadline: float, operation: Callable[..., T], *args: Any) -> T:
         """Run a step of TLS, moving bytes below it as often as it asks for them."""
         while True:
-            try:
-                result = operation(*args)
-            except ssl.SSLWantReadError:
+            wants_more = False
+            result: T | None = None
+            with self._mutex:
+                before = self._outgoing.pending
+                try:
+                    result = operation(*args)
+                except ssl.SSLWantReadError:
+                    wants_more = True
+                except ssl.SSLError as error:
+                    failure = error
+                    break
+                # Only what this step made: a reader must not get stuck in sending what a writer has to say.
+                produced = self._outgoing.pending > before
+            if produced:
                 self._flush(deadline)
-                if data := self._lower.receive(_CHUNK, deadline):
+            if not wants_more:
+                return cast("T", result)
+            data = self._lower.receive(_CHUNK, deadline)
+            with self._mutex:
+                if data:
                     self._incoming.write(data)
                 else:
                     self._incoming.write_eof()
-            except ssl.SSLError:
-                with suppress(OSError):
-                    self._flush(deadline)  # the alert that tells the other side why
-                raise
-            else:
-                self._flush(deadline)
-                return result
+        with suppress(OSError):
+            self._flush(deadline)  # the alert that tells the other side why
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback refers to this frame
 
     def _flush(self, deadline: float) -> None:
-        if self._outgoing.pending:
-            self._lower.send(self._outgoing.read(), deadline)
+        with self._flushing:
+            if self._outgoing.pending:
+                self._lower.send(self._outgoing.read(), deadline)
 
 
 class _Lookup:

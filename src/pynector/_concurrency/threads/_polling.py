@@ -122,9 +122,7 @@ def wait_socket(sock: socket.socket, deadline: float, *, write: bool = False) ->
         task.wake_fd = None
 
 
-def _wait(
-    task: Task, sock: socket.socket, wake_fd: "_EventFd | _SocketPair", deadline: float, write: bool
-) -> bool:
+def _wait(task: Task, sock: socket.socket, wake_fd: "_EventFd | _SocketPair", deadline: float, write: bool) -> bool:
     fd = sock.fileno()
     if fd < 0:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))

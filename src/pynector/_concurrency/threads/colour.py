@@ -1,6 +1,6 @@
 """What has another name, or another meaning, in async code."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -32,12 +32,11 @@ def _wrong_colour(cls: type) -> TypeError:
     ours = next((base for base in cls.__mro__ if base.__module__.startswith("pynector.")), cls)
     name = cls.__name__
     return TypeError(
-        f"{name} is for blocking code: use `with {name}(...)`, or `async with Async{ours.__name__}(...)` in "
-        "async code"
+        f"{name} is for blocking code: use `with {name}(...)`, or `async with Async{ours.__name__}(...)` in async code"
     )
 
 
-def iterate(source: Iterable[T]) -> Iterator[T]:
+def iterate(source: Iterable[T] | AsyncIterable[T]) -> Iterator[T]:
     """Iterate over whatever the user gave.
 
     Args:
@@ -50,7 +49,7 @@ def iterate(source: Iterable[T]) -> Iterator[T]:
         TypeError: It cannot be iterated over.
         ConfigurationError: It is an async iterable, and this is blocking code.
     """
-    if hasattr(source, "__aiter__") and not hasattr(source, "__iter__"):
+    if not isinstance(source, Iterable) and isinstance(source, AsyncIterable):
         raise ConfigurationError("an async iterable needs AsyncPynector; Pynector takes a plain iterable")
     return iter(source)
 

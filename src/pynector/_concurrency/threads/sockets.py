@@ -36,9 +36,7 @@ def network_backend(httpcore: ModuleType) -> "NetworkBackend":
 def _backend_class(httpcore: ModuleType) -> "type[_Backend]":
     # The module is an argument, for httpcore has a maintained fork of the same shape.
     stream = type("NetworkStream", (_Stream, httpcore.NetworkStream), {"_httpcore": httpcore})
-    return type(
-        "NetworkBackend", (_Backend, httpcore.NetworkBackend), {"_httpcore": httpcore, "_stream": stream}
-    )
+    return type("NetworkBackend", (_Backend, httpcore.NetworkBackend), {"_httpcore": httpcore, "_stream": stream})
 
 
 def _deadline(timeout: float | None) -> float:

@@ -69,7 +69,7 @@ class _Status(Generic[T]):
 
     def move(self) -> None:
         """Put the task under the scopes of its group."""
-        self.base._parent = self.group.cancel_scope
+        self.base._parent = self.group._scope
         # Waits below it were computed from the caller's deadlines; or the group is cancelled already.
         if self.task is not None:
             wake_below(self.task, everyone=True)
@@ -139,15 +139,12 @@ class TaskGroup:
         "_generation",
         "_host",
         "_leaving",
+        "_scope",
         "_tasks",
-        "cancel_scope",
     )
 
-    cancel_scope: CancelScope
-    """The scope around the body and all tasks: cancel it to end the group."""
-
     def __init__(self) -> None:
-        self.cancel_scope = CancelScope()
+        self._scope = CancelScope()
         self._tasks: dict[Task, None] = {}
         self._errors: list[BaseException] = []
         self._critical: BaseException | None = None
@@ -156,12 +153,17 @@ class TaskGroup:
         self._leaving = False
         self._generation: object = None
 
+    @property
+    def cancel_scope(self) -> CancelScope:
+        """The scope around the body and all tasks: cancel it to end the group."""
+        return self._scope
+
     def __enter__(self) -> Self:
         if self._host is not None:
             raise RuntimeError("TaskGroup cannot be entered more than once")
         self._host = host = current()
         self._generation = pool.generation
-        self.cancel_scope.__enter__()
+        self._scope.__enter__()
         host.groups = (*host.groups, self)
         self._active = True
         return self
@@ -193,8 +195,8 @@ class TaskGroup:
                 cause = BaseExceptionGroup("unhandled errors in a TaskGroup", errors)
                 cause.__suppress_context__ = True
             if cause is None or cause is exc:
-                return self.cancel_scope.__exit__(exc_type, exc, traceback)
-            if self.cancel_scope.__exit__(type(cause), cause, cause.__traceback__):
+                return self._scope.__exit__(exc_type, exc, traceback)
+            if self._scope.__exit__(type(cause), cause, cause.__traceback__):
                 return True
             raise cause
         finally:
@@ -215,7 +217,7 @@ class TaskGroup:
                     if isinstance(self._critical, KeyboardInterrupt):
                         self._wait_briefly(host, self._critical)
                         tasks = {}
-                    elif self._critical is not None or self.cancel_scope._cancelled:
+                    elif self._critical is not None or self._scope._cancelled:
                         host.hold(inf)
                     else:
                         host.park()
@@ -228,7 +230,7 @@ class TaskGroup:
                     return cause
                 self._active = True
             except Cancelled as cancelled:
-                self.cancel_scope.cancel()
+                self._scope.cancel()
                 if cause is None:
                     cause = cancelled
             except (KeyboardInterrupt, SystemExit) as critical:
@@ -260,8 +262,8 @@ class TaskGroup:
                 self._host.wake()
         elif not isinstance(error, Cancelled):
             self._errors.append(error)
-        if not chain_cancelled(self.cancel_scope):
-            self.cancel_scope.cancel()
+        if not chain_cancelled(self._scope):
+            self._scope.cancel()
 
     def _finish(self, task: Task, status: "_Status[Any] | None", error: BaseException | None) -> None:
         """Called on the worker when a task has ended."""
@@ -279,9 +281,7 @@ class TaskGroup:
             if host is not None:
                 host.wake()
 
-    def start_soon(
-        self, fn: Callable[[*PosArgsT], object], *args: *PosArgsT, name: str | None = None
-    ) -> None:
+    def start_soon(self, fn: Callable[[*PosArgsT], object], *args: *PosArgsT, name: str | None = None) -> None:
         """Start a task, and return as soon as it is on its way.
 
         Args:
@@ -292,7 +292,7 @@ class TaskGroup:
         Raises:
             RuntimeError: The group has ended, or was never entered.
         """
-        self._launch(Task(name or _name_of(fn), self.cancel_scope), fn, args, None)
+        self._launch(Task(name or _name_of(fn), self._scope), fn, args, None)
 
     def start(self, fn: Callable[..., object], *args: Any, name: str | None = None) -> Any:
         """Start a task, and wait until it says that it is ready.

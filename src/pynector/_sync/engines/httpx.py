@@ -3,6 +3,7 @@
 
 import contextlib
 import functools
+import os
 import ssl
 from collections.abc import Iterable
 from typing import NoReturn, cast
@@ -15,9 +16,10 @@ from ..._concurrency.threads.scopes import shield
 from ..._concurrency.threads.sockets import network_backend
 from ..._http.body import StreamBody
 from ..._http.decode import make_decoder
-from ..._http.failures import died_before_answer, translate
+from ..._http.failures import died_before_answer, has_two_lengths, translate
 from ..._http.wire import RawHeaders, WireRequest
 from ..._policies.retry import IDEMPOTENT_METHODS
+from ...errors import ConfigurationError, HTTPProtocolError
 from .connections import Connections, Lease
 
 
@@ -51,6 +53,8 @@ class HttpxEngine:
             lease = self._connections.acquire(origin, fresh=fresh)
             try:
                 response = lease.connection.handle_request(request)
+                if has_two_lengths(response.headers):
+                    raise HTTPProtocolError("the answer has both Content-Length and Transfer-Encoding")
             except BaseException as exc:
                 with shield():
                     self._connections.release(lease)
@@ -165,7 +169,23 @@ class HttpxExchange:
         raise exc
 
 
-@functools.lru_cache(maxsize=8)
+_SSL_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
 def ssl_context(verify: bool, trust_env: bool) -> ssl.SSLContext:
-    """A context shared by every engine with the same options: building one costs 17 ms."""
+    """A context shared by every engine with the same options and environment: building one costs 17 ms.
+
+    Raises:
+        ConfigurationError: The environment names certificates that can't be loaded.
+    """
+    sources = tuple(os.environ.get(name) for name in _SSL_VARIABLES) if trust_env else ()
+    try:
+        return _ssl_context(verify, trust_env, sources)
+    except OSError as exc:  # an ssl.SSLError is one too
+        named = " and ".join(f"{name}={os.environ[name]}" for name in _SSL_VARIABLES if os.environ.get(name))
+        raise ConfigurationError(f"the certificates of {named} can't be loaded: {exc}") from exc
+
+
+@functools.lru_cache(maxsize=8)
+def _ssl_context(verify: bool, trust_env: bool, sources: tuple[str | None, ...]) -> ssl.SSLContext:
     return httpx.create_ssl_context(verify=verify, trust_env=trust_env)

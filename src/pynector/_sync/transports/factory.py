@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ..._config import check_names
+from ..._config import Secret, check_names
 from ..._messages.http import HttpMessage
 from ..._messages.protocol import Message
 from ..._registry import TransportFactoryRegistry
@@ -45,7 +45,7 @@ class HTTPTransportFactory:
         **defaults: Any,
     ) -> None:
         check_names("option", defaults, _OPTIONS)
-        self._defaults: dict[str, Any] = {
+        options: dict[str, Any] = {
             "base_url": base_url,
             "message_type": message_type,
             "headers": default_headers,
@@ -53,7 +53,8 @@ class HTTPTransportFactory:
             **defaults,
         }
         if default_max_retries is not None:
-            self._defaults["max_retries"] = default_max_retries
+            options["max_retries"] = default_max_retries
+        self._defaults = Secret(options)  # credentials may be among them
 
     def create_transport(self, **options: Any) -> HTTPTransport:
         """Make a transport.
@@ -65,7 +66,7 @@ class HTTPTransportFactory:
             ConfigurationError: An option is unknown or wrong.
         """
         check_names("option", options, _OPTIONS)
-        return HTTPTransport(**{**self._defaults, **options})
+        return HTTPTransport(**{**self._defaults.get(), **options})
 
 
 def default_registry() -> TransportFactoryRegistry[Any]:

@@ -77,6 +77,29 @@ class HTTPStream(ColourGuard):
         ```
     """
 
+    # Slots, and so no vars(): the request may have credentials in it.
+    __slots__ = (
+        "_data",
+        "_deadline",
+        "_head",
+        "_idempotency_key",
+        "_options",
+        "_pending",
+        "_policy",
+        "_raise_for_status",
+        "_timeout",
+        "_transport",
+        "headers",
+        "http_version",
+        "status_code",
+        "url",
+    )
+
+    status_code: int
+    headers: Headers
+    url: str
+    http_version: str
+
     def __init__(
         self,
         transport: "HTTPTransport",
@@ -115,7 +138,7 @@ class HTTPStream(ColourGuard):
         self.status_code = self._head.exchange.status_code
         self.headers = Headers.from_raw(self._head.exchange.headers)
         self.http_version = self._head.exchange.http_version
-        self.url = str(self._head.wire.target)
+        self.url = self._head.exchange.url or str(self._head.wire.target)
         return self
 
     def __exit__(

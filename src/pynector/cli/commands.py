@@ -1,0 +1,83 @@
+"""The commands, as click reads them."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from tqdm.auto import tqdm
+
+from .._version import __version__
+from . import INTERRUPTED
+from .demo import ASYNC, Plan, Progress, compare
+from .report import as_json, show
+
+_PIPED_WIDTH = 100  # a file or a pipe has none, and no line of the table needs more
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pynector")
+def pynector() -> None:
+    """Requests to HTTP APIs and LLM providers in bulk, for async and for blocking code."""
+
+
+@pynector.command(short_help="Send the same requests through both clients.")
+@click.option(
+    "--requests",
+    type=click.IntRange(min=1),
+    default=Plan.requests,
+    metavar="N",
+    show_default=True,
+    help="How many requests each client sends.",
+)
+@click.option(
+    "--concurrency",
+    # Client and server are one process here, so each connection takes two of its descriptors, often 1024 in all.
+    type=click.IntRange(min=1, max=400),
+    default=Plan.concurrency,
+    metavar="N",
+    show_default=True,
+    help="How many requests may be under way at once.",
+)
+@click.option("--json", "machine", is_flag=True, help="Print the result as JSON instead of a table.")
+@click.version_option(__version__, prog_name="pynector")
+def demo(requests: int, concurrency: int, machine: bool) -> None:
+    """Send the same requests through AsyncPynector and Pynector, and compare.
+
+    The server runs in this process: quick answers, slow ones, some that fail at first with 429 and Retry-After or
+    with 503, and one big stream. No network is needed. Exits with 1 if a request failed or an answer differs.
+    """
+    # Under `python -X dev`, asyncio tells of every step that took long, and the first one loads the HTTP engine.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    try:
+        comparison = compare(Plan(requests, concurrency), _bar)
+        if machine:
+            click.echo(json.dumps(as_json(comparison), indent=2))
+        else:
+            console = Console(highlight=False)
+            if not console.is_terminal:
+                console.width = _PIPED_WIDTH
+            show(comparison, console)
+    except KeyboardInterrupt:
+        # Not left to click, which would exit with 1.
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(1 if comparison.differences or comparison.failures else 0)
+
+
+@contextmanager
+def _bar(client: str, total: int) -> Iterator[Progress]:
+    # In a file or a pipe every step is kept: there the first and the last one are enough.
+    interval = 0.1 if sys.stderr.isatty() else 60.0
+    with tqdm(
+        desc=client.rjust(len(ASYNC)),
+        total=total,
+        unit="req",
+        mininterval=interval,
+        dynamic_ncols=True,
+        file=sys.stderr,
+    ) as bar:
+        yield lambda done, _total: bar.update(done - bar.n)

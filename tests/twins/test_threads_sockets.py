@@ -1,0 +1,629 @@
+"""The blocking network backend: deadlines and cancellation in every operation, on real sockets."""
+
+import gc
+import os
+import socket
+import ssl
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+
+import httpcore
+import pytest
+import trustme
+
+from pynector._concurrency.threads import _network, _polling
+from pynector._concurrency.threads.clock import sleep
+from pynector._concurrency.threads.scopes import CancelScope, fail_after, move_on_after
+from pynector._concurrency.threads.sockets import network_backend
+from pynector._concurrency.threads.tasks import create_task_group
+
+LONG = 30.0
+BACKEND = network_backend(httpcore)
+
+
+@contextmanager
+def serving(talk):
+    """A server that runs `talk(connection)` for each connection, on a thread of its own."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+    failures = []
+
+    def serve_one(connection: socket.socket) -> None:
+        with connection:
+            try:
+                talk(connection, stop)
+            except OSError:
+                pass  # the client went away
+            except BaseException as error:
+                failures.append(error)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=serve_one, args=(connection,))
+            threads.append(thread)
+            thread.start()
+
+    acceptor = threading.Thread(target=accept)
+    threads = [acceptor]
+    acceptor.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        stop.set()
+        with socket.socket() as nudge:
+            listener.settimeout(0)
+            nudge.connect_ex(listener.getsockname())
+        listener.close()
+        for thread in threads:
+            thread.join(LONG)
+        assert not failures
+
+
+def silent(connection: socket.socket, stop: threading.Event) -> None:
+    stop.wait(LONG)
+
+
+def mute(connection: socket.socket, stop: threading.Event) -> None:
+    while connection.recv(65536):
+        pass
+
+
+def echo(connection: socket.socket, stop: threading.Event) -> None:
+    while data := connection.recv(65536):
+        connection.sendall(data)
+
+
+def drip(connection: socket.socket, stop: threading.Event) -> None:
+    while not stop.wait(0.02):
+        connection.sendall(b"x")
+
+
+@contextmanager
+def connected(port: int):
+    stream = BACKEND.connect_tcp("127.0.0.1", port)
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def take_all(stream: httpcore.NetworkStream, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        chunk = stream.read(65536, timeout=LONG)
+        assert chunk
+        data += chunk
+    return data
+
+
+def test_bytes_go_both_ways():
+    with serving(echo) as port, connected(port) as stream:
+        stream.write(b"")
+        stream.write(b"hello")
+        assert stream.read(3) == b"hel"
+        assert stream.read(100, timeout=LONG) == b"lo"
+
+
+def test_the_end_is_empty_bytes():
+    with serving(lambda connection, stop: None) as port, connected(port) as stream:
+        assert stream.read(100) == b""
+
+
+def test_a_backend_and_its_streams_are_httpcore_s_own_classes():
+    assert isinstance(BACKEND, httpcore.NetworkBackend)
+    with serving(echo) as port, connected(port) as stream:
+        assert isinstance(stream, httpcore.NetworkStream)
+
+
+def test_extra_info():
+    with serving(echo) as port, connected(port) as stream:
+        sock = stream.get_extra_info("socket")
+        assert isinstance(sock, socket.socket)
+        assert stream.get_extra_info("server_addr") == ("127.0.0.1", port)
+        assert stream.get_extra_info("client_addr") == sock.getsockname()
+        assert stream.get_extra_info("ssl_object") is None
+        assert stream.get_extra_info("nonsense") is None
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert stream.get_extra_info("is_readable") is False
+        stream.write(b"x")
+        assert _polling.wait_socket(sock, time.monotonic() + LONG)
+        assert stream.get_extra_info("is_readable") is True
+        stream.close()
+        assert stream.get_extra_info("is_readable") is True
+
+
+def test_options_and_local_address():
+    with serving(echo) as port:
+        stream = BACKEND.connect_tcp(
+            "127.0.0.1",
+            port,
+            timeout=LONG,
+            local_address="127.0.0.1",
+            socket_options=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
+        )
+        assert stream.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        stream.close()
+        with pytest.raises(httpcore.ConnectError):
+            BACKEND.connect_tcp("127.0.0.1", port, socket_options=[(socket.SOL_SOCKET, 99999, 1)])
+
+
+# --- reading and writing ----------------------------------------------------------------------------------
+
+
+def test_its_own_read_timeout():
+    with serving(silent) as port, connected(port) as stream:
+        started = time.monotonic()
+        with pytest.raises(httpcore.ReadTimeout) as caught:
+            stream.read(1, timeout=0.1)
+        assert 0.09 < time.monotonic() - started < LONG / 2
+        assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+def test_a_deadline_ends_a_read():
+    with serving(silent) as port, connected(port) as stream:
+        with move_on_after(0.1) as scope:
+            stream.read(1, timeout=LONG)
+        assert scope.cancelled_caught
+
+
+def test_a_deadline_ends_a_drip():
+    with serving(drip) as port, connected(port) as stream:
+        got = []
+        with pytest.raises(TimeoutError), fail_after(0.2):
+            while True:
+                got.append(stream.read(1, timeout=LONG))
+        assert got
+
+
+def test_cancel_ends_a_read_at_once():
+    with serving(silent) as port, connected(port) as stream:
+        with create_task_group() as tg:
+            tg.start_soon(stream.read, 1)
+            sleep(0.05)
+            tg.cancel_scope.cancel()
+
+
+def test_a_cancelled_task_does_not_start_to_read_or_write():
+    with serving(echo) as port, connected(port) as stream:
+        with CancelScope() as scope:
+            scope.cancel()
+            stream.write(b"never")
+        assert scope.cancelled_caught
+        with CancelScope() as scope:
+            scope.cancel()
+            stream.read(1)
+        assert scope.cancelled_caught
+        with pytest.raises(httpcore.ReadTimeout):
+            stream.read(1, timeout=0.05)
+
+
+def test_a_late_cancel_does_not_touch_the_connection():
+    """The wake-up of a read that was over by then must not end the next one."""
+    with serving(echo) as port, connected(port) as stream:
+        for number in range(200):
+            with CancelScope() as scope:
+                canceller = threading.Thread(target=scope.cancel)
+                canceller.start()
+                try:
+                    stream.write(b"%03d" % number)
+                    with CancelScope(shield=True):
+                        assert take_all(stream, 3) == b"%03d" % number
+                finally:
+                    canceller.join()
+            # The connection still works, whatever became of the cancelled exchange.
+            stream.write(b"ok")
+            assert take_all(stream, 2) == b"ok"
+
+
+BIG = b"x" * 20_000_000
+
+
+def test_writing_to_a_server_that_does_not_read_times_out():
+    with serving(silent) as port, connected(port) as stream:
+        with pytest.raises(httpcore.WriteTimeout) as caught:
+            stream.write(BIG, timeout=0.1)
+        assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+def test_a_deadline_ends_a_write():
+    with serving(silent) as port, connected(port) as stream:
+        with move_on_after(0.1) as scope:
+            stream.write(BIG)
+        assert scope.cancelled_caught
+
+
+def test_cancel_ends_a_write():
+    with serving(silent) as port, connected(port) as stream, create_task_group() as tg:
+        tg.start_soon(stream.write, BIG)
+        sleep(0.1)
+        tg.cancel_scope.cancel()
+
+
+def test_a_big_write_arrives():
+    with serving(echo) as port, connected(port) as stream, create_task_group() as tg:
+        tg.start_soon(stream.write, BIG)
+        assert take_all(stream, len(BIG)) == BIG
+
+
+def test_errors_have_httpcore_s_names_and_their_cause():
+    def reset(connection: socket.socket, stop: threading.Event) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    with serving(reset) as port, connected(port) as stream:
+        with pytest.raises(httpcore.ReadError) as caught:
+            for _ in range(100):
+                stream.read(1, timeout=LONG)
+        assert isinstance(caught.value.__cause__, OSError)
+        with pytest.raises(httpcore.WriteError):
+            for _ in range(100):
+                stream.write(b"x" * 1000, timeout=LONG)
+                time.sleep(0.001)
+        stream.close()
+        with pytest.raises(httpcore.ReadError):
+            stream.read(1)
+        with pytest.raises(httpcore.WriteError):
+            stream.write(b"x")
+
+
+# --- connecting -------------------------------------------------------------------------------------------
+
+
+def test_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(httpcore.ConnectError) as caught:
+        BACKEND.connect_tcp("127.0.0.1", port)
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+
+@contextmanager
+def full_backlog():
+    """A listener that takes no more connections, so that the next one hangs."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        time.sleep(0.05)
+        yield listener.getsockname()[1]
+
+
+def test_its_own_connect_timeout():
+    with full_backlog() as port, pytest.raises(httpcore.ConnectTimeout):
+        BACKEND.connect_tcp("127.0.0.1", port, timeout=0.1)
+
+
+def test_a_deadline_ends_a_connect():
+    with full_backlog() as port:
+        with move_on_after(0.1) as scope:
+            BACKEND.connect_tcp("127.0.0.1", port)
+        assert scope.cancelled_caught
+
+
+def test_cancel_ends_a_connect():
+    with full_backlog() as port, create_task_group() as tg:
+        tg.start_soon(BACKEND.connect_tcp, "127.0.0.1", port)
+        sleep(0.05)
+        tg.cancel_scope.cancel()
+
+
+def slow_lookup(*args, **kwargs):
+    if len(args) > 5 or kwargs:  # the numeric attempt
+        raise socket.gaierror(socket.EAI_NONAME, "not numeric")
+    time.sleep(0.5)
+    return []
+
+
+def test_a_deadline_ends_a_slow_lookup(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", slow_lookup)
+    started = time.monotonic()
+    with move_on_after(0.05) as scope:
+        BACKEND.connect_tcp("slow.test", 80)
+    assert scope.cancelled_caught
+    assert time.monotonic() - started < 0.45
+    with pytest.raises(httpcore.ConnectTimeout, match="lookup"):
+        BACKEND.connect_tcp("slow.test", 80, timeout=0.05)
+    with pytest.raises(httpcore.ConnectError, match="no address"):
+        BACKEND.connect_tcp("slow.test", 80)
+
+
+def test_a_failed_lookup(monkeypatch):
+    def fail(*args, **kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(httpcore.ConnectError) as caught:
+        BACKEND.connect_tcp("nowhere.test", 80)
+    assert isinstance(caught.value.__cause__, socket.gaierror)
+
+
+def test_all_addresses_are_tried(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = listener.getsockname()[1]
+    with serving(echo) as port:
+        family = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+        addresses = [(9999, 9999, 0, "", None), (*family, ("127.0.0.1", closed)), (*family, ("127.0.0.1", port))]
+        monkeypatch.setattr(_network, "_resolve", lambda *args: addresses)
+        stream = BACKEND.connect_tcp("many.test", port)
+        stream.write(b"x")
+        assert stream.read(1) == b"x"
+        stream.close()
+
+
+def test_names_are_looked_up():
+    with serving(echo) as port:
+        stream = BACKEND.connect_tcp("localhost", port, timeout=LONG)
+        stream.write(b"x")
+        assert stream.read(1) == b"x"
+        stream.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
+def test_unix_sockets(tmp_path):
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        stream = BACKEND.connect_unix_socket(path, timeout=LONG)
+        connection, _ = listener.accept()
+        with connection:
+            stream.write(b"hi")
+            assert connection.recv(10) == b"hi"
+        stream.close()
+        waiting = [BACKEND.connect_unix_socket(path)]  # fills the queue
+        with pytest.raises(httpcore.ConnectTimeout):
+            for _ in range(5):
+                waiting.append(BACKEND.connect_unix_socket(path, timeout=0.05))
+        with move_on_after(0.05) as scope:
+            waiting.append(BACKEND.connect_unix_socket(path))
+        assert scope.cancelled_caught
+        for stream in waiting:
+            stream.close()
+    with pytest.raises(httpcore.ConnectError):
+        BACKEND.connect_unix_socket(str(tmp_path / "nothing"))
+
+
+def test_the_backend_sleeps_interruptibly():
+    with move_on_after(0.05) as scope:
+        BACKEND.sleep(LONG)
+    assert scope.cancelled_caught
+
+
+# --- TLS --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
+    server.set_alpn_protocols(["http/1.1"])
+    client = ssl.create_default_context()
+    client.set_alpn_protocols(["http/1.1"])
+    authority.configure_trust(client)
+    return server, client
+
+
+def secure(context: ssl.SSLContext, talk):
+    def wrapped(connection: socket.socket, stop: threading.Event) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            talk(secured, stop)
+
+    return wrapped
+
+
+def test_tls_echo(tls):
+    server, client = tls
+    with serving(secure(server, echo)) as port, connected(port) as plain:
+        stream = plain.start_tls(client, "localhost", timeout=LONG)
+        stream.write(b"")
+        stream.write(b"hello")
+        assert stream.read(2) == b"he"
+        assert stream.get_extra_info("is_readable") is True
+        assert stream.read(10) == b"llo"
+        big = os.urandom(2_000_000)
+        with create_task_group() as tg:
+            tg.start_soon(stream.write, big)
+            assert take_all(stream, len(big)) == big
+        info = stream.get_extra_info("ssl_object")
+        assert info.selected_alpn_protocol() == "http/1.1"
+        assert info.version().startswith("TLSv1.")
+        assert info.getpeercert()["subjectAltName"]
+        assert stream.get_extra_info("server_addr") == ("127.0.0.1", port)
+
+
+def test_the_end_of_tls_polite_or_not(tls):
+    server, client = tls
+
+    def polite(connection: ssl.SSLSocket, stop: threading.Event) -> None:
+        connection.sendall(b"x")
+        connection.settimeout(LONG)
+        connection.unwrap()
+
+    def rude(connection: ssl.SSLSocket, stop: threading.Event) -> None:
+        connection.sendall(b"x")
+        connection.shutdown(socket.SHUT_WR)
+        stop.wait(LONG)
+
+    for talk in (polite, rude):
+        with serving(secure(server, talk)) as port, connected(port) as plain:
+            stream = plain.start_tls(client, "localhost")
+            assert stream.read(10) == b"x"
+            assert stream.read(10, timeout=LONG) == b""
+
+
+def test_tls_reads_time_out_and_are_cancelled(tls):
+    server, client = tls
+    with serving(secure(server, silent)) as port, connected(port) as plain:
+        stream = plain.start_tls(client, "localhost")
+        with pytest.raises(httpcore.ReadTimeout):
+            stream.read(1, timeout=0.05)
+        with move_on_after(0.05) as scope:
+            stream.read(1)
+        assert scope.cancelled_caught
+        with pytest.raises(httpcore.WriteTimeout):
+            stream.write(BIG, timeout=0.1)
+
+
+def test_a_handshake_that_is_never_answered(tls):
+    _, client = tls
+    with serving(silent) as port:
+        stream = BACKEND.connect_tcp("127.0.0.1", port)
+        with pytest.raises(httpcore.ConnectTimeout):
+            stream.start_tls(client, "localhost", timeout=0.1)
+        assert stream.get_extra_info("socket").fileno() == -1
+        stream = BACKEND.connect_tcp("127.0.0.1", port)
+        with move_on_after(0.1) as scope:
+            stream.start_tls(client, "localhost")
+        assert scope.cancelled_caught
+        assert stream.get_extra_info("socket").fileno() == -1
+
+
+def test_a_certificate_nobody_trusts(tls):
+    server, _ = tls
+    with serving(secure(server, echo)) as port:
+        stream = BACKEND.connect_tcp("127.0.0.1", port)
+        with pytest.raises(httpcore.ConnectError, match="certificate verify failed") as caught:
+            stream.start_tls(ssl.create_default_context(), "localhost")
+        assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+        assert stream.get_extra_info("socket").fileno() == -1
+
+
+def test_tls_within_tls(tls):
+    server, client = tls
+
+    def tunnel(connection: ssl.SSLSocket, stop: threading.Event) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        inner = server.wrap_bio(incoming, outgoing, server_side=True)
+
+        def step(operation, *args):
+            while True:
+                try:
+                    result = operation(*args)
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(65536))
+                else:
+                    connection.sendall(outgoing.read())
+                    return result
+
+        step(inner.do_handshake)
+        step(inner.write, step(inner.read, 100).upper())
+        stop.wait(LONG)
+
+    with serving(secure(server, tunnel)) as port, connected(port) as plain:
+        outer = plain.start_tls(client, "localhost", timeout=LONG)
+        stream = outer.start_tls(client, "localhost", timeout=LONG)
+        stream.write(b"hello")
+        assert stream.read(100, timeout=LONG) == b"HELLO"
+
+
+# --- through httpcore, and what is left behind ------------------------------------------------------------
+
+
+def answer(connection: socket.socket, stop: threading.Event) -> None:
+    while connection.recv(65536):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def drip_headers(connection: socket.socket, stop: threading.Event) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+    drip(connection, stop)
+
+
+def test_requests_through_httpcore(tls):
+    server, client = tls
+    with (
+        serving(answer) as port,
+        serving(secure(server, answer)) as secure_port,
+        httpcore.ConnectionPool(network_backend=BACKEND, ssl_context=client) as pool,
+    ):
+        for _ in range(3):
+            assert pool.request("GET", f"http://127.0.0.1:{port}/").content == b"ok"
+            assert pool.request("GET", f"https://localhost:{secure_port}/").content == b"ok"
+        assert len(pool.connections) == 2
+
+
+def test_a_deadline_ends_a_response_whose_headers_drip():
+    with serving(drip_headers) as port, httpcore.ConnectionPool(network_backend=BACKEND) as pool:
+        with pytest.raises(TimeoutError), fail_after(0.2):
+            pool.request("GET", f"http://127.0.0.1:{port}/")
+        assert pool.connections == []
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
+def test_no_descriptor_is_left(tls):
+    _, client = tls
+    with serving(mute) as port, full_backlog() as full_port:
+        with connected(port) as stream, move_on_after(0):
+            stream.read(1)  # now this thread has its wake descriptor
+        before = descriptors()
+        for number in range(30):
+            with move_on_after(0.002 * (number % 5)):
+                with create_task_group() as tg:
+                    tg.start_soon(use, port, client if number % 2 else None)
+                    tg.start_soon(BACKEND.connect_tcp, "127.0.0.1", full_port)
+        # Idle workers may keep one each, and the server needs a moment to see that its clients have left.
+        with fail_after(LONG):
+            while descriptors() > before + 5:
+                sleep(0.01)
+
+
+def use(port: int, context: ssl.SSLContext | None) -> None:
+    with connected(port) as stream:
+        if context is not None:
+            stream.start_tls(context, "localhost")
+        stream.read(1)
+
+
+# --- systems without eventfd or poll ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    monkeypatch.setattr(_polling, "WakeFd", _polling._SocketPair)
+    monkeypatch.setattr(_polling, "_poll", _polling._Select)
+    monkeypatch.setattr(_polling, "_local", _polling._Local())
+
+
+def test_without_eventfd_and_poll(elsewhere):
+    with serving(echo) as port, connected(port) as stream:
+        stream.write(b"x")
+        assert stream.read(1) == b"x"
+        with pytest.raises(httpcore.ReadTimeout):
+            stream.read(1, timeout=0.05)
+        for _ in range(3):
+            with create_task_group() as tg:
+                tg.start_soon(stream.read, 1)
+                sleep(0.02)
+                tg.cancel_scope.cancel()
+        assert stream.get_extra_info("is_readable") is False
+    with serving(silent) as port, connected(port) as stream:
+        with move_on_after(0.05) as scope:
+            stream.write(BIG)
+        assert scope.cancelled_caught
+    with pytest.raises(httpcore.ConnectError):
+        BACKEND.connect_tcp("127.0.0.1", port)
+
+
+def test_a_full_wake_descriptor_takes_more():
+    for kind in (_polling._SocketPair, _polling.WakeFd):
+        wake_fd = kind()
+        for _ in range(2000):
+            wake_fd.notify()
+        wake_fd.drain()
+        wake_fd.drain()

@@ -1,0 +1,271 @@
+"""README, CONTRIBUTING and docs: every block is run or checked, and what they say about names is true.
+
+- A `python` block is an example that stands alone. One that awaits at its top level is run on asyncio, on trio and,
+  rewritten as the generator rewrites docstrings, as blocking code. Where that rewriting is not enough (the example
+  uses an event loop's own names), the next example must be its blocking form.
+- A `text` block right behind an example is what it prints.
+- A `bash` block must be valid for bash, a `toml` block valid TOML.
+- `https://api.example.com` is a local server here, `lines.example.com` port 7000 another one.
+"""
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import pynector
+from pynector import RetryPolicy, errors
+from pynector._config import SETTINGS
+from pynector._options import HTTP_FIELDS, REQUEST_OPTIONS
+from pynector.testing import LocalServer
+from pynector.transport.http import HTTPTransport
+from servers.docs_app import DocsApp, line_server
+from servers.markdown import Block, anchors, read_blocks, read_links, read_prose
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+LANGUAGES = {"python", "bash", "text", "toml"}
+
+BLOCKS = [block for file in FILES for block in read_blocks(ROOT, file)]
+EXAMPLES = [block for block in BLOCKS if block.language == "python"]
+OUTPUTS = {block.follows: block.text for block in BLOCKS if block.language == "text" and block.follows in EXAMPLES}
+
+API = "https://api.example.com"
+LINES = '"lines.example.com", 7000'
+EVENT_LOOPS = re.compile(r"\b(?:anyio|asyncio|trio)\b")
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from _twin import text as twin_text  # noqa: E402
+from _twin.table import Table  # noqa: E402
+
+
+def is_async(block: Block) -> bool:
+    """Whether an example awaits at its top level."""
+    code = compile(block.text, str(block), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return bool(code.co_flags & inspect.CO_COROUTINE)
+
+
+def rewritten(block: Block) -> str | None:
+    """The blocking form of an example, as the generator makes it; None if it needs a hand-written one."""
+    blocking = twin_text.convert(block.text, Table())
+    return None if EVENT_LOOPS.search(blocking) else blocking
+
+
+def runs() -> Iterator[Any]:
+    """Each example in each colour it has."""
+    for block in EXAMPLES:
+        if not is_async(block):
+            yield pytest.param(block, "blocking", id=f"{block}-blocking")
+            continue
+        yield pytest.param(block, "asyncio", id=f"{block}-asyncio")
+        yield pytest.param(block, "trio", id=f"{block}-trio")
+        if rewritten(block) is not None:
+            yield pytest.param(block, "rewritten", id=f"{block}-rewritten")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the examples find around them: an empty environment, a token, and a few files."""
+    for setting in SETTINGS.values():
+        monkeypatch.delenv(setting.variable, raising=False)
+    monkeypatch.setenv("API_TOKEN", "t0p-s3cret")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(bytes(range(256)) * 40)
+    (tmp_path / "users.csv").write_text("id,name\n1,Ada\n2,Grace\n3,Barbara\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(("block", "colour"), [*runs()])
+def test_example(block: Block, colour: str, workplace: None, capsys: pytest.CaptureFixture[str]) -> None:
+    source = block.text if colour != "rewritten" else rewritten(block)
+    assert source is not None
+    with LocalServer(DocsApp()) as server, line_server() as port:
+        source = source.replace(API, server.url).replace(LINES, f'"127.0.0.1", {port}')
+        run(source, block, colour)
+        printed = capsys.readouterr().out.replace(server.url, API)
+    if block in OUTPUTS:
+        assert printed == OUTPUTS[block]
+
+
+def run(source: str, block: Block, colour: str) -> None:
+    """Run an example as the file would run it, with the line numbers of the document."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if colour in ("asyncio", "trio") else 0
+    code = compile("\n" * block.line + source, str(ROOT / block.file), "exec", flags, dont_inherit=True)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    if not flags:
+        exec(code, names)
+        return
+
+    async def main() -> None:
+        await eval(code, names)
+
+    anyio.run(main, backend=colour)
+
+
+def test_there_are_examples_in_every_guide() -> None:
+    guides = {"README.md", "docs/client.md", "docs/transport.md", "docs/http_transport.md"}
+    assert guides <= {block.file for block in EXAMPLES if is_async(block)}
+    assert guides - {"docs/http_transport.md"} <= {block.file for block in EXAMPLES if not is_async(block)}
+
+
+@pytest.mark.parametrize("block", [b for b in EXAMPLES if is_async(b) and rewritten(b) is None], ids=str)
+def test_a_hand_written_blocking_form_follows(block: Block) -> None:
+    later = [each for each in EXAMPLES if each.file == block.file and each.index > block.index]
+    assert later, f"{block} has no blocking form behind it"
+    assert not is_async(later[0]), f"{block} has no blocking form behind it"
+    assert OUTPUTS.get(block) == OUTPUTS.get(later[0])
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_block_is_of_a_known_language(block: Block) -> None:
+    assert block.language in LANGUAGES
+    if block.language == "bash":
+        subprocess.run(["bash", "-n"], input=block.text, text=True, check=True, timeout=30)
+    elif block.language == "toml":
+        tomllib.loads(block.text)
+
+
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for file in FILES:
+        for line, target in read_links(ROOT, file):
+            path, _, anchor = target.partition("#")
+            if "://" in target:
+                continue
+            linked = (ROOT / file).parent / path if path else ROOT / file
+            if not linked.exists():
+                broken.append(f"{file}:{line}: {target}")
+            elif anchor and anchor not in anchors(ROOT, str(linked.resolve().relative_to(ROOT))):
+                broken.append(f"{file}:{line}: {target}")
+    assert not broken
+
+
+def test_named_modules_and_names_exist() -> None:
+    """`pynector.x` and `pynector.x.Y` in prose can be imported."""
+    unknown = []
+    for file in FILES:
+        for line, prose in read_prose(ROOT, file):
+            for name in re.findall(r"`(pynector(?:\.[A-Za-z_]\w*)+)`", prose):
+                if not importable(name) and name not in ("pynector.attempts", *ENTRY_POINT_GROUPS):
+                    unknown.append(f"{file}:{line}: {name}")
+    assert not unknown
+
+
+ENTRY_POINT_GROUPS = ("pynector.transports.async", "pynector.transports.sync")
+
+
+def importable(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return hasattr(importlib.import_module(module), attribute)
+    return True
+
+
+# The two commands of the README
+
+
+def command(word: str) -> str:
+    """The first line of the README that has `word` in it."""
+    return next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if word in line)
+
+
+@pytest.mark.parametrize("word", ["demo", "nox"])
+def test_command_is_one_line_in_a_block_of_its_own(word: str) -> None:
+    assert [b.language for b in BLOCKS if b.file == "README.md" and b.text == command(word) + "\n"] == ["bash"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("word", "minutes"), [("demo", 5), ("nox", 30)])
+def test_command_works_in_a_fresh_copy(word: str, minutes: int, tmp_path: Path) -> None:
+    left_out = (".git", ".*cache", ".venv", ".nox", ".hypothesis", ".coverage*", "__pycache__", "build", "dist")
+    shutil.copytree(ROOT, tmp_path / "copy", ignore=shutil.ignore_patterns(*left_out))
+    ours = ("PYNECTOR_", "PYTHON", "COV", "PYTEST_", "NOX", "VIRTUAL_ENV")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    done = subprocess.run(
+        ["bash", "-c", command(word)],
+        cwd=tmp_path / "copy",
+        env=environment,
+        timeout=60 * minutes,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+
+
+# What the documents say about names and defaults is what the code says
+
+
+def rows(file: str) -> dict[str, list[str]]:
+    """The rows of all tables of a document: the other cells by the text in backticks in the first one."""
+    cells = (
+        [cell.strip() for cell in line.strip("|").split("|")] for _, line in read_prose(ROOT, file) if line[:1] == "|"
+    )
+    return {row[0].strip("`"): row[1:] for row in cells if row[0].startswith("`")}
+
+
+def shown(value: object) -> str:
+    """A default as the tables show it."""
+    return f"`{value}`" if not isinstance(value, str) else f'`"{value}"`'
+
+
+def test_arguments_of_the_http_transport() -> None:
+    table = rows("docs/http_transport.md")
+    parameters = inspect.signature(HTTPTransport).parameters
+    assert parameters.keys() <= table.keys()
+    for name, parameter in parameters.items():
+        if isinstance(parameter.default, bool | int | float | str | None):
+            assert table[name][0] == shown(parameter.default), name
+
+
+def test_arguments_of_the_client_and_options_of_a_call() -> None:
+    table = rows("docs/client.md")
+    parameters = inspect.signature(pynector.Pynector).parameters.keys() - {"transport_options"}
+    assert parameters | REQUEST_OPTIONS | HTTP_FIELDS <= table.keys()
+    batch = inspect.signature(pynector.Pynector.batch_request).parameters.keys() - {"self", "options"}
+    assert batch <= table.keys()
+
+
+def test_settings() -> None:
+    table = rows("docs/client.md")
+    for name, setting in SETTINGS.items():
+        assert table[setting.variable][0] == f"`{name}`"
+        assert table[setting.variable][1] == shown(setting.default)
+
+
+def test_fields_of_the_retry_policy() -> None:
+    table = rows("docs/client.md")
+    for name, field in RetryPolicy.__dataclass_fields__.items():
+        if name != "retry_statuses":
+            assert table[name][0] == shown(field.default), name
+    statuses = {int(status) for status in re.findall(r"\d{3}", table["retry_statuses"][0])}
+    assert statuses == RetryPolicy().retry_statuses
+
+
+def test_tree_of_errors() -> None:
+    """Each class stands below its own base, two spaces further in."""
+    tree = next(b for b in BLOCKS if b.file == "docs/http_transport.md" and b.text.startswith("PynectorError\n"))
+    bases: list[type[BaseException]] = [Exception]
+    named = set()
+    for line in tree.text.splitlines():
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        error = getattr(errors, name)
+        assert error.__bases__[0] is bases[depth], name
+        bases[depth + 1 :] = [error]
+        named.add(name)
+    # What no built-in transport raises yet is not in the tree.
+    assert {error for error in errors.__all__ if error.startswith("HTTP")} <= named
