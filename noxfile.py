@@ -36,18 +36,19 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-m", "not full", "-n", "2", *COVERAGE, *session.posargs)
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
-def full(session: nox.Session) -> None:
-    """Everything, the long tests too, on every supported Python that is installed."""
+@nox.session
+@nox.parametrize(
+    ("python", "dependencies"),
+    [("3.11", "newest"), ("3.11", "oldest"), ("3.12", "newest"), ("3.13", "newest")],
+)
+def full(session: nox.Session, dependencies: str) -> None:
+    """Everything, the long tests too: every Python that is installed, the newest and the oldest dependencies."""
     install(session, "test")
+    if dependencies == "oldest":
+        session.install(*(lowest(requirement) for requirement in PROJECT["project"]["dependencies"]))
     session.run("pytest", "-n", "2", *session.posargs)
 
 
-@nox.session
-def oldest(session: nox.Session) -> None:
-    """The tests with the oldest dependencies that are allowed."""
-    install(session, "test")
-    session.install(
-        *(requirement.replace(">=", "==").split(",")[0] for requirement in PROJECT["project"]["dependencies"])
-    )
-    session.run("pytest", "-m", "not full", "-n", "2", *session.posargs)
+def lowest(requirement: str) -> str:
+    """`name>=1.2,<2` as `name==1.2`."""
+    return requirement.partition(",")[0].replace(">=", "==")

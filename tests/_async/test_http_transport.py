@@ -241,12 +241,15 @@ async def test_leaving_a_stream_early_keeps_the_others_going(server: LocalServer
 
 
 async def test_another_message_type(server: LocalServer) -> None:
+    document = '{"headers":{"kind":"made"},"payload":[1,2]}'
     async with AsyncHTTPTransport(server.url, message_type=JsonMessage) as t:
-        await t.send(item(5))
-        answers = [answer async for answer in t.receive()]
-    assert len(answers) == 1
-    assert isinstance(answers[0], JsonMessage)
-    assert answers[0].get_payload() == {"id": 5, "name": "item 5"}
+        await t.send(HttpMessage(url="/status/200", params={"body": document}))
+        assert [answer async for answer in t.receive()] == [JsonMessage([1, 2], {"kind": "made"})]
+        with pytest.raises(errors.HTTPNotFoundError):
+            await t.send(HttpMessage(url="/status/404", params={"body": document}))
+        with pytest.raises(errors.DeserializationError) as caught:
+            await t.send(item(1))
+    assert caught.value.attempts == 1
 
 
 # Its life
@@ -394,15 +397,6 @@ async def test_certificates_that_cannot_be_loaded(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
     with pytest.raises(errors.ConfigurationError, match=r"SSL_CERT_FILE=.*missing\.pem"):
         await AsyncHTTPTransport().connect()
-
-
-async def test_plain_http_on_a_tls_port_and_the_reverse(server: LocalServer, tls_server: LocalServer) -> None:
-    async with AsyncHTTPTransport(server.url.replace("http:", "https:"), max_retries=0, timeout=2) as t:
-        with pytest.raises(errors.TLSError):
-            await t.request(item(1))
-    async with AsyncHTTPTransport(tls_server.url.replace("https:", "http:"), max_retries=0, timeout=2) as t:
-        with pytest.raises(errors.TransportError):
-            await t.request(item(1))
 
 
 # An httpx client of the user's own

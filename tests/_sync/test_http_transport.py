@@ -236,12 +236,15 @@ def test_leaving_a_stream_early_keeps_the_others_going(server: LocalServer, no_l
 
 
 def test_another_message_type(server: LocalServer) -> None:
+    document = '{"headers":{"kind":"made"},"payload":[1,2]}'
     with HTTPTransport(server.url, message_type=JsonMessage) as t:
-        t.send(item(5))
-        answers = list(t.receive())
-    assert len(answers) == 1
-    assert isinstance(answers[0], JsonMessage)
-    assert answers[0].get_payload() == {"id": 5, "name": "item 5"}
+        t.send(HttpMessage(url="/status/200", params={"body": document}))
+        assert list(t.receive()) == [JsonMessage([1, 2], {"kind": "made"})]
+        with pytest.raises(errors.HTTPNotFoundError):
+            t.send(HttpMessage(url="/status/404", params={"body": document}))
+        with pytest.raises(errors.DeserializationError) as caught:
+            t.send(item(1))
+    assert caught.value.attempts == 1
 
 
 # Its life
@@ -386,15 +389,6 @@ def test_certificates_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
     with pytest.raises(errors.ConfigurationError, match=r"SSL_CERT_FILE=.*missing\.pem"):
         HTTPTransport().connect()
-
-
-def test_plain_http_on_a_tls_port_and_the_reverse(server: LocalServer, tls_server: LocalServer) -> None:
-    with HTTPTransport(server.url.replace("http:", "https:"), max_retries=0, timeout=2) as t:
-        with pytest.raises(errors.TLSError):
-            t.request(item(1))
-    with HTTPTransport(tls_server.url.replace("https:", "http:"), max_retries=0, timeout=2) as t:
-        with pytest.raises(errors.TransportError):
-            t.request(item(1))
 
 
 # An httpx client of the user's own

@@ -9,7 +9,12 @@ import pytest
 from pynector._concurrency.threads.clock import sleep
 from pynector._concurrency.threads.locks import CapacityLimiter, Condition, Event, Lock, Semaphore
 from pynector._concurrency.threads.scopes import CancelScope, fail_after, move_on_after
-from pynector._concurrency.threads.streams import EndOfStream, create_memory_object_stream
+from pynector._concurrency.threads.streams import (
+    EndOfStream,
+    MemoryObjectReceiveStream,
+    MemoryObjectSendStream,
+    create_memory_object_stream,
+)
 from pynector._concurrency.threads.tasks import create_task_group
 
 LONG = 60.0
@@ -69,17 +74,17 @@ def test_streams_lose_and_repeat_nothing(seed, size):
     send, receive = create_memory_object_stream[int](size)
     sent, got = [], []
 
-    def produce(number: int) -> None:
+    def produce(number: int, end: MemoryObjectSendStream) -> None:
         rng = random.Random(f"{seed} s {number}")
-        with send.clone() as mine:
+        with end as mine:
             for item in range(number * 1000, number * 1000 + 60):
                 with move_on_after(rng.choice([None, 1e-5, 1e-4, 1e-3])):
                     mine.send(item)
                     sent.append(item)
 
-    def consume(number: int) -> None:
+    def consume(number: int, end: MemoryObjectReceiveStream) -> None:
         rng = random.Random(f"{seed} r {number}")
-        with receive.clone() as mine:
+        with end as mine:
             while True:
                 with move_on_after(rng.choice([None, 1e-5, 1e-4, 1e-3])):
                     try:
@@ -90,9 +95,8 @@ def test_streams_lose_and_repeat_nothing(seed, size):
     with fail_after(LONG), create_task_group() as tg:
         with send, receive:
             for number in range(4):
-                tg.start_soon(consume, number)
-                tg.start_soon(produce, number)
-            sleep(0.01)
+                tg.start_soon(consume, number, receive.clone())
+                tg.start_soon(produce, number, send.clone())
     assert sorted(got) == sorted(sent)
 
 

@@ -26,8 +26,9 @@ import pytest
 
 import pynector
 from pynector import RetryPolicy, errors
-from pynector._config import SETTINGS
-from pynector._options import HTTP_FIELDS, REQUEST_OPTIONS
+from pynector._config import SETTINGS, UNSET
+from pynector._messages.fields import REQUEST_KEYS
+from pynector._options import REQUEST_OPTIONS
 from pynector.testing import LocalServer
 from pynector.transport.http import HTTPTransport
 from servers.docs_app import DocsApp, line_server
@@ -94,7 +95,8 @@ def test_example(block: Block, colour: str, workplace: None, capsys: pytest.Capt
         run(source, block, colour)
         printed = capsys.readouterr().out.replace(server.url, API)
     if block in OUTPUTS:
-        assert printed == OUTPUTS[block]
+        shown = OUTPUTS[block]
+        assert printed == (twin_text.convert(shown, Table()) if colour == "rewritten" else shown)
 
 
 def run(source: str, block: Block, colour: str) -> None:
@@ -209,50 +211,72 @@ def test_command_works_in_a_fresh_copy(word: str, minutes: int, tmp_path: Path) 
 # What the documents say about names and defaults is what the code says
 
 
-def rows(file: str) -> dict[str, list[str]]:
-    """The rows of all tables of a document: the other cells by the text in backticks in the first one."""
-    cells = (
-        [cell.strip() for cell in line.strip("|").split("|")] for _, line in read_prose(ROOT, file) if line[:1] == "|"
-    )
-    return {row[0].strip("`"): row[1:] for row in cells if row[0].startswith("`")}
+def table(file: str, head: str) -> dict[str, list[str]]:
+    """The table of a document whose first column is headed so: the other cells, by the name in the first one."""
+    rows: dict[str, list[str]] = {}
+    inside = False
+    for _, line in read_prose(ROOT, file):
+        first, *others = [cell.strip() for cell in line.strip("|").split("|")]
+        inside = line.startswith("|") and (inside or first == head)
+        if inside and first.startswith("`"):
+            rows |= {name.strip("`"): others for name in first.split(" or ")}
+    assert rows, f"{file} has no table headed {head!r}"
+    return rows
 
 
-def shown(value: object) -> str:
+def default(value: object) -> str:
     """A default as the tables show it."""
-    return f"`{value}`" if not isinstance(value, str) else f'`"{value}"`'
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 
 def test_arguments_of_the_http_transport() -> None:
-    table = rows("docs/http_transport.md")
+    arguments = table("docs/http_transport.md", "Argument")
     parameters = inspect.signature(HTTPTransport).parameters
-    assert parameters.keys() <= table.keys()
+    assert list(arguments) == list(parameters)
     for name, parameter in parameters.items():
-        if isinstance(parameter.default, bool | int | float | str | None):
-            assert table[name][0] == shown(parameter.default), name
+        if name != "message_type":
+            assert arguments[name][0] == default(parameter.default), name
 
 
-def test_arguments_of_the_client_and_options_of_a_call() -> None:
-    table = rows("docs/client.md")
-    parameters = inspect.signature(pynector.Pynector).parameters.keys() - {"transport_options"}
-    assert parameters | REQUEST_OPTIONS | HTTP_FIELDS <= table.keys()
-    batch = inspect.signature(pynector.Pynector.batch_request).parameters.keys() - {"self", "options"}
-    assert batch <= table.keys()
+def test_arguments_of_the_client() -> None:
+    arguments = table("docs/client.md", "Argument of a client")
+    parameters = dict(inspect.signature(pynector.Pynector).parameters)
+    del parameters["transport_options"]
+    assert list(arguments) == list(parameters)
+    for name, parameter in parameters.items():
+        if parameter.default is not UNSET:
+            assert arguments[name][0] == default(parameter.default), name
+
+
+def test_arguments_of_a_batch() -> None:
+    arguments = table("docs/client.md", "Argument of a batch")
+    parameters = dict(inspect.signature(pynector.Pynector.batch_request).parameters)
+    del parameters["self"], parameters["options"]
+    assert list(arguments) == list(parameters)
+    for name, parameter in parameters.items():
+        if parameter.default is not parameter.empty:
+            assert arguments[name][0] == default(parameter.default), name
+
+
+def test_keys_of_a_request_and_options_of_a_call() -> None:
+    assert table("docs/client.md", "Key").keys() == REQUEST_KEYS - {"json_data", "form_data"}
+    assert table("docs/client.md", "Option").keys() == REQUEST_OPTIONS
 
 
 def test_settings() -> None:
-    table = rows("docs/client.md")
-    for name, setting in SETTINGS.items():
-        assert table[setting.variable][0] == f"`{name}`"
-        assert table[setting.variable][1] == shown(setting.default)
+    settings = table("docs/client.md", "Variable")
+    assert {variable: row[:2] for variable, row in settings.items()} == {
+        setting.variable: [f"`{name}`", default(setting.default)] for name, setting in SETTINGS.items()
+    }
 
 
 def test_fields_of_the_retry_policy() -> None:
-    table = rows("docs/client.md")
-    for name, field in RetryPolicy.__dataclass_fields__.items():
-        if name != "retry_statuses":
-            assert table[name][0] == shown(field.default), name
-    statuses = {int(status) for status in re.findall(r"\d{3}", table["retry_statuses"][0])}
+    fields = table("docs/client.md", "Field of `RetryPolicy`")
+    assert list(fields) == list(RetryPolicy.__dataclass_fields__)
+    statuses = {int(status) for status in re.findall(r"\d{3}", fields.pop("retry_statuses")[0])}
     assert statuses == RetryPolicy().retry_statuses
+    for name, row in fields.items():
+        assert row[0] == default(getattr(RetryPolicy(), name)), name
 
 
 def test_tree_of_errors() -> None:

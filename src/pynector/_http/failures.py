@@ -95,9 +95,14 @@ def _special(exc: Exception, partial: bytes | None) -> errors.TransportError | N
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = exc
-    for _ in range(8):  # chains below are short; a cycle must not hang an error path
-        seen = seen.__cause__ or seen.__context__ if seen is not None else None
-        if seen is None:
+    waiting = [exc]
+    for _ in range(32):  # chains below are short; a cycle must not hang an error path
+        if not waiting:
             return
-        yield seen
+        current = waiting.pop()
+        yield current
+        if isinstance(current, BaseExceptionGroup):
+            # A name with several addresses has several failures.
+            waiting.extend(current.exceptions)
+        if (following := current.__cause__ or current.__context__) is not None:
+            waiting.append(following)

@@ -182,9 +182,7 @@ def redirect(wire: WireRequest, step: RedirectStep) -> WireRequest:
         target, _ = parse_url(step.url)
     except ConfigurationError as exc:
         # The server's mistake, not one of the user.
-        raise HTTPRedirectError(
-            f"redirected to {exc}", method=wire.method, url=wire.target.redacted
-        ) from None
+        raise HTTPRedirectError(f"redirected to {exc}", method=wire.method, url=wire.target.redacted) from None
     body = None if step.drop_body else wire.body
     if body is not None and not wire.replayable:
         raise HTTPRedirectError(

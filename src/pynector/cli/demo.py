@@ -167,11 +167,9 @@ class Comparison:
 def compare(plan: Plan, bar: Bar) -> Comparison:
     """Run the plan through both clients, one after the other, against a server in this process."""
     with LocalServer(log_size=1) as server:
-        with bar(ASYNC, plan.requests) as progress:
-            first = anyio.run(run_async, server.url, plan, progress)
+        first = anyio.run(run_async, server.url, plan, bar)
         server.reset()  # else nothing would fail at first any more
-        with bar(BLOCKING, plan.requests) as progress:
-            second = run_blocking(server.url, plan, progress)
+        second = run_blocking(server.url, plan, bar)
     return Comparison(plan, (first, second))
 
 
@@ -185,11 +183,12 @@ def options(plan: Plan) -> dict[str, Any]:
     }
 
 
-async def run_async(url: str, plan: Plan, progress: Progress) -> Run:
+async def run_async(url: str, plan: Plan, bar: Bar) -> Run:
     """Run the plan through `AsyncPynector`."""
     read = StreamRead()
     async with AsyncPynector(base_url=url, **options(plan)) as client:
-        result = await client.batch_request(plan.batch(), max_concurrency=plan.concurrency, progress=progress)
+        with bar(ASYNC, plan.requests) as progress:
+            result = await client.batch_request(plan.batch(), max_concurrency=plan.concurrency, progress=progress)
         try:
             async with client.stream(plan.stream()) as response:
                 async for chunk in response:
@@ -199,11 +198,12 @@ async def run_async(url: str, plan: Plan, progress: Progress) -> Run:
     return Run.of(ASYNC, result, read)
 
 
-def run_blocking(url: str, plan: Plan, progress: Progress) -> Run:
+def run_blocking(url: str, plan: Plan, bar: Bar) -> Run:
     """Run the plan through `Pynector`: the same lines, without `async` and `await`."""
     read = StreamRead()
     with Pynector(base_url=url, **options(plan)) as client:
-        result = client.batch_request(plan.batch(), max_concurrency=plan.concurrency, progress=progress)
+        with bar(BLOCKING, plan.requests) as progress:
+            result = client.batch_request(plan.batch(), max_concurrency=plan.concurrency, progress=progress)
         try:
             with client.stream(plan.stream()) as response:
                 for chunk in response:

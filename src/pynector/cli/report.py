@@ -24,7 +24,7 @@ def show(comparison: Comparison, console: Console) -> None:
     console.print(_table(comparison))
     console.print()
     for line in _problems(comparison):
-        console.print(Text(line, style="red"))
+        console.print(Text(line, style="red"), soft_wrap=True)
     console.print(_verdict(comparison, mark=not console.options.ascii_only))
 
 

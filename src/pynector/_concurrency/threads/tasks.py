@@ -135,6 +135,7 @@ class TaskGroup:
         "__weakref__",
         "_active",
         "_critical",
+        "_cut_short",
         "_errors",
         "_generation",
         "_host",
@@ -148,6 +149,7 @@ class TaskGroup:
         self._tasks: dict[Task, None] = {}
         self._errors: list[BaseException] = []
         self._critical: BaseException | None = None
+        self._cut_short = False
         self._host: Task | None = None
         self._active = False
         self._leaving = False
@@ -221,8 +223,8 @@ class TaskGroup:
                         host.hold(inf)
                     else:
                         host.park()
-                if waited and cause is None and self._critical is None:
-                    # The last task may have seen a cancellation or a deadline before this one did.
+                if (waited or self._cut_short) and cause is None and self._critical is None:
+                    # The tasks may have seen a cancellation or a deadline before this one did.
                     host.limit()
                 # Only then turn newcomers away: a task that is just being added is seen here, or sees this.
                 self._active = False
@@ -260,7 +262,9 @@ class TaskGroup:
                 self._critical = error
             if self._host is not None:
                 self._host.wake()
-        elif not isinstance(error, Cancelled):
+        elif isinstance(error, Cancelled):
+            self._cut_short = True
+        else:
             self._errors.append(error)
         if not chain_cancelled(self._scope):
             self._scope.cancel()

@@ -17,6 +17,7 @@ from ..._concurrency.threads.sockets import network_backend
 from ..._http.body import StreamBody
 from ..._http.decode import make_decoder
 from ..._http.failures import died_before_answer, has_two_lengths, translate
+from ..._http.logs import redact_logs_of
 from ..._http.wire import RawHeaders, WireRequest
 from ..._policies.retry import IDEMPOTENT_METHODS
 from ...errors import ConfigurationError, HTTPProtocolError
@@ -34,6 +35,7 @@ class HttpxEngine:
     """
 
     def __init__(self, *, timeout: float | None, verify_ssl: bool, trust_env: bool, max_connections: int) -> None:
+        redact_logs_of("httpcore")
         self._extensions = {"timeout": {"connect": timeout, "read": timeout, "write": timeout, "pool": None}}
         self._connections = Connections(
             network_backend=network_backend(httpcore),
