@@ -210,6 +210,7 @@ class Setting:
         check: Returns the value in its own type, or raises `ValueError`.
         accepts: What is accepted, for the text of an error.
         secret: Whether a bad value must not be shown.
+        argument: What the argument is called, if not as the setting is.
     """
 
     variable: str
@@ -217,13 +218,14 @@ class Setting:
     check: Callable[[object], object]
     accepts: str
     secret: bool = False
+    argument: str = ""
 
 
 SETTINGS: Final[Mapping[str, Setting]] = {
     "timeout": Setting("PYNECTOR_TIMEOUT", None, _seconds_or_none, "seconds above 0, or none for no limit"),
     "max_retries": Setting("PYNECTOR_MAX_RETRIES", 3, _integer(0), "an integer of 0 or more"),
     "max_concurrency": Setting("PYNECTOR_MAX_CONCURRENCY", 10, _integer(1), "an integer of 1 or more"),
-    "http_engine": Setting("PYNECTOR_HTTP_ENGINE", "httpx", _one_of("httpx"), "httpx"),
+    "http_engine": Setting("PYNECTOR_HTTP_ENGINE", "httpx", _one_of("httpx"), "httpx", argument="engine"),
     "base_url": Setting("PYNECTOR_BASE_URL", "", _base_url, "a URL with http:// or https:// and a host", True),
 }
 
@@ -277,7 +279,8 @@ def resolve(
     for value in values:
         if value is not UNSET:
             # An argument has a type; only text from outside (environment, files) is parsed.
-            return _checked(setting, value, f"argument `{name}`", parse=isinstance(setting.default, str))
+            source = f"argument `{setting.argument or name}`"
+            return _checked(setting, value, source, parse=isinstance(setting.default, str))
     if config is not None:
         value = config.get(name, UNSET)
         if value is not UNSET:

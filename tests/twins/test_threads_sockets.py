@@ -257,9 +257,11 @@ def test_a_big_write_arrives():
 
 def test_errors_have_httpcore_s_names_and_their_cause():
     def reset(connection: socket.socket, stop: threading.Event) -> None:
+        connection.recv(1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
     with serving(reset) as port, connected(port) as stream:
+        stream.write(b"x")
         with pytest.raises(httpcore.ReadError) as caught:
             for _ in range(100):
                 stream.read(1, timeout=LONG)

@@ -17,7 +17,7 @@ from pynector._concurrency.threads import _parking, _workers
 from pynector._concurrency.threads.clock import sleep
 from pynector._concurrency.threads.locks import CapacityLimiter, Event, Lock, Semaphore
 from pynector._concurrency.threads.scopes import CancelScope, fail_after, move_on_after
-from pynector._concurrency.threads.streams import ClosedResourceError, create_memory_object_stream
+from pynector._concurrency.threads.streams import ClosedResourceError, WouldBlock, create_memory_object_stream
 from pynector._concurrency.threads.tasks import create_task_group, current_task
 
 LONG = 30.0
@@ -322,33 +322,51 @@ class Finaliser:
 
 def test_locks_are_safe_under_finalisers():
     """The collector runs whenever it likes: also in the middle of the primitive that the finaliser uses."""
-    lock, semaphore, limiter = Lock(), Semaphore(0), CapacityLimiter(3)
+    lock, semaphore, limiter = Lock(), Semaphore(0), CapacityLimiter(100)
     send, receive = create_memory_object_stream[int](10_000)
     calls = []
+    taken = {semaphore: 0, receive: 0}
 
     def act() -> None:
         semaphore.release()
         send.send_nowait(1)
+        limiter.acquire_on_behalf_of_nowait(len(calls))
+        limiter.release_on_behalf_of(len(calls))
         CancelScope().cancel()
         Event().set()
-        limiter.statistics()
         calls.append(1)
 
+    def take() -> None:
+        for primitive, operation in ((semaphore, semaphore.acquire_nowait), (receive, receive.receive_nowait)):
+            try:
+                operation()
+            except WouldBlock:
+                continue
+            taken[primitive] += 1
+
+    def work() -> None:
+        for _ in range(500):
+            Finaliser(act)
+            take()
+            with lock:
+                limiter.acquire()
+                limiter.release()
+            with move_on_after(0):
+                receive.receive()
+
     old = gc.get_threshold()
-    gc.set_threshold(5, 2, 2)
+    gc.set_threshold(5, 1000, 1000)
     try:
         with fail_after(LONG):
-            for _ in range(300):
-                Finaliser(act)
-                semaphore.acquire()
-                receive.receive()
-                with lock, limiter:
-                    pass
+            work()
     finally:
         gc.set_threshold(*old)
     gc.collect()
-    assert len(calls) == 300
-    assert semaphore.value == 0
+    assert len(calls) == 500
+    while semaphore.value or send.statistics().current_buffer_used:
+        take()
+    assert taken == {semaphore: 500, receive: 500}
+    assert limiter.borrowed_tokens == 0
     send.close()
     receive.close()
 

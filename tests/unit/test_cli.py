@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ from pynector.cli import commands, demo
 from pynector.testing import LocalServer
 
 CLIENTS = ["AsyncPynector", "Pynector"]
+PLAIN = {"FORCE_COLOR": None, "TTY_COMPATIBLE": None, "COLUMNS": None}  # what would change the look of the output
 MODULE = (sys.executable, "-m", "pynector")
 
 
 def run(*command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    inherited = {name: value for name, value in os.environ.items() if name not in PLAIN}
     return subprocess.run(
-        command, capture_output=True, encoding="utf-8", timeout=60, check=False, env=os.environ | environment
+        command, capture_output=True, encoding="utf-8", timeout=60, check=False, env=inherited | environment
     )
 
 
@@ -39,8 +42,9 @@ def invoke() -> Iterator[Any]:
     logger = logging.getLogger("asyncio")
     level = logger.level
 
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(commands.pynector, ["demo", "--requests", "40", *arguments])
+    def invoke(*arguments: str, **environment: str) -> Result:
+        runner = CliRunner(env=PLAIN | environment)
+        return runner.invoke(commands.pynector, ["demo", "--requests", "40", *arguments], color=True)
 
     yield invoke
     logger.setLevel(level)
@@ -191,6 +195,16 @@ def test_streams_that_differ_are_told(invoke: Any, monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 1
     assert "stream: AsyncPynector read 1000 bytes, Pynector 999, and not the same ones" in result.stdout
     assert "✗ The two clients got different answers." in result.stdout
+
+
+def test_the_table_is_coloured_and_fits_into_a_small_terminal(invoke: Any) -> None:
+    result = invoke(FORCE_COLOR="1", COLUMNS="80", TERM="xterm-256color")
+    assert result.exit_code == 0
+    plain = re.sub("\x1b\\[[0-9;]*m", "", result.stdout)
+    assert plain != result.stdout
+    assert max(map(len, plain.splitlines())) <= 80
+    assert [row[:2] for row in rows(plain).values()] == [["40", "40"]] * 2
+    assert "…" not in plain
 
 
 @pytest.mark.parametrize("bad", [("--requests", "0"), ("--concurrency", "0"), ("--concurrency", "401"), ("--x",)])

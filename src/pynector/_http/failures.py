@@ -12,7 +12,7 @@ from .wire import RawHeaders, WireRequest
 _Build = Callable[[str], errors.TransportError]
 
 _NO_ANSWER = "disconnected without sending a response"
-_FAMILY = ("httpcore", "httpx")
+_FAMILY = ("httpcore", "httpx", "h11")
 
 _TABLE: dict[str, _Build] = {
     "ConnectTimeout": lambda text: errors.ConnectionTimeoutError(
@@ -63,11 +63,16 @@ def died_before_answer(exc: BaseException) -> bool:
     return name in {"ReadError", "WriteError"} or (name == "RemoteProtocolError" and _NO_ANSWER in str(exc))
 
 
-def has_two_lengths(headers: RawHeaders) -> bool:
-    """Whether an answer says in two ways where it ends, which smells of response splitting (RFC 9112, 6.3)."""
-    if not any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in headers):
-        return False
-    return any(name.lower() == b"content-length" for name, _ in headers)
+def why_refused(http_version: bytes, headers: RawHeaders) -> str | None:
+    """What is wrong with the head of an answer that the parser below lets pass."""
+    if not http_version.startswith((b"HTTP/1.", b"HTTP/2")):
+        return f"the answer is in {http_version.decode('latin-1')}"
+    if any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in headers) and any(
+        name.lower() == b"content-length" for name, _ in headers
+    ):
+        # It says in two ways where it ends, which smells of response splitting (RFC 9112, 6.3).
+        return "the answer has both Content-Length and Transfer-Encoding"
+    return None
 
 
 def _entries(exc: Exception) -> Iterator[_Build]:
@@ -85,6 +90,9 @@ def _special(exc: Exception, partial: bytes | None) -> errors.TransportError | N
                 return errors.TLSError(text or str(cause), sent=False)
             if isinstance(cause, ConnectionRefusedError):
                 return errors.ConnectionRefusedError(text or "connection refused")
+    if name == "LocalProtocolError" and type(exc).__module__.startswith("h11"):
+        # Told as it is by httpcore once the head is out: the body is not as long as was said.
+        return errors.HTTPProtocolError(text)
     if name == "RemoteProtocolError":
         if partial is not None and "without sending complete" in text:
             return errors.HTTPIncompleteError(text, partial=partial)

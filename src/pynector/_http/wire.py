@@ -123,7 +123,9 @@ class WireBuilder:
             headers = [] if b"host" in names else [(b"Host", target.authority)]
             headers += [(name, value) for lower, name, value in self._defaults if lower not in names]
             headers += given
-        if userinfo and b"authorization" not in names and (credentials := from_userinfo(userinfo)):
+        # Those of the base URL are among the defaults, unless better ones were given.
+        own = userinfo if userinfo != self._urls.userinfo else b""
+        if b"authorization" not in names and (credentials := from_userinfo(own)):
             headers = [item for item in headers if item[0].lower() != b"authorization"]
             headers.append((b"Authorization", credentials))
         if body is not None or message.method in _BODY_METHODS:

@@ -23,14 +23,23 @@ A probe costs microseconds. Without one, a server that closes 20 ms after its an
 
 
 class AsyncLease:
-    """A connection while one request uses it."""
+    """A connection while one request uses it.
 
-    __slots__ = ("connection", "idle_since", "origin", "reused")
+    Attributes:
+        connection: The connection.
+        origin: Where it leads.
+        reused: Whether it served another request before.
+        spent: Whether it was closed under the request. It may call itself idle all the same.
+        idle_since: When its last request ended, on the monotonic clock.
+    """
+
+    __slots__ = ("connection", "idle_since", "origin", "reused", "spent")
 
     def __init__(self, connection: httpcore.AsyncConnectionInterface, origin: Origin) -> None:
         self.connection = connection
         self.origin = origin
         self.reused = False
+        self.spent = False
         self.idle_since = 0.0
 
 
@@ -94,7 +103,7 @@ class AsyncConnections:
         try:
             with self._mutex:
                 self._in_use -= 1
-                keep = not self._closed and lease.connection.is_idle() and not _has_leftover(lease.connection)
+                keep = not (self._closed or lease.spent) and _is_clean(lease.connection)
                 if keep:
                     lease.idle_since = time.monotonic()
                     self._idle[lease] = None
@@ -185,8 +194,13 @@ class AsyncConnections:
             await lease.connection.aclose()
 
 
-def _has_leftover(connection: httpcore.AsyncConnectionInterface) -> bool:
-    """Whether more was read than one answer: it would be taken for the answer to the next request."""
-    # httpcore has no public way to ask. Should its insides change, the test of this fails.
+def _is_clean(connection: httpcore.AsyncConnectionInterface) -> bool:
+    """Whether a connection stands right behind the end of an answer.
+
+    Bytes beyond it that were read already would be taken for the answer to the next request.
+    """
+    if not connection.is_idle():
+        return False
+    # httpcore has no public way to ask for them. Should its insides change, the test of this fails.
     state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
-    return state is not None and bool(state.trailing_data[0])
+    return state is None or not state.trailing_data[0]

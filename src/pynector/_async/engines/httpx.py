@@ -15,7 +15,7 @@ from ..._concurrency.aio.scopes import shield
 from ..._concurrency.aio.sockets import network_backend
 from ..._http.body import StreamBody
 from ..._http.decode import make_decoder
-from ..._http.failures import died_before_answer, has_two_lengths, translate
+from ..._http.failures import died_before_answer, translate, why_refused
 from ..._http.logs import redact_logs_of
 from ..._http.wire import RawHeaders, WireRequest
 from ..._policies.retry import IDEMPOTENT_METHODS
@@ -54,8 +54,8 @@ class AsyncHttpxEngine:
             lease = await self._connections.acquire(origin, fresh=fresh)
             try:
                 response = await lease.connection.handle_async_request(request)
-                if has_two_lengths(response.headers):
-                    raise HTTPProtocolError("the answer has both Content-Length and Transfer-Encoding")
+                if (reason := why_refused(response.extensions["http_version"], response.headers)) is not None:
+                    raise HTTPProtocolError(reason)
             except BaseException as exc:
                 with shield():
                     await self._connections.release(lease)
@@ -156,6 +156,7 @@ class AsyncHttpxExchange:
                 await self._connections.release(lease)
 
     async def _cut_short(self, lease: AsyncLease) -> None:
+        lease.spent = True
         await lease.connection.aclose()
         # Reading on from a closed connection ends httpcore's nested generators in an error. Left suspended, the inner
         # one would be finalised by the garbage collector, too late and with a warning.

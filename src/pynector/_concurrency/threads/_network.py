@@ -43,6 +43,12 @@ class SocketChannel:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
+    def __del__(self) -> None:
+        # Of a client that was never closed: no warning, and no lock.
+        sock = getattr(self, "sock", None)
+        if sock is not None:
+            sock.close()
+
     def receive(self, max_bytes: int, deadline: float) -> bytes:
         # Waiting first: the answer is hardly ever there already.
         while wait_socket(self.sock, deadline):

@@ -6,14 +6,14 @@ operations are atomic. So a finaliser or a signal handler that runs in the middl
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import inf
 from types import TracebackType
 from typing import Self, TypeVar
 
 from .._mutex import ProcessMutex
-from ._exceptions import Cancelled, WouldBlock
+from ._exceptions import WouldBlock
+from ._limiter import CapacityLimiter, CapacityLimiterStatistics
 from ._parking import Task, Waiter, current, withdraw
+from ._permits import Permits, WaitStatistics
 from .scopes import CancelScope
 
 __all__ = [
@@ -30,13 +30,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class WaitStatistics:
-    """How many tasks wait for a primitive."""
-
-    tasks_waiting: int
 
 
 class Mutex(ProcessMutex):  # type: ignore[misc] # typeshed calls its base final; it is not
@@ -56,71 +49,7 @@ class Mutex(ProcessMutex):  # type: ignore[misc] # typeshed calls its base final
     __slots__ = ()
 
 
-class _Permits:
-    """A number of permits, handed over in the order of asking.
-
-    A permit is always in `_free`, with its owner, or in the hands of `_dispatch`. Who adds a permit or a
-    waiter looks at the other side afterwards, so the later of the two sees both, and none waits beside a free
-    permit.
-    """
-
-    __slots__ = ("__weakref__", "_free", "_waiters")
-
-    def __init__(self, permits: int) -> None:
-        self._free: deque[None] = deque([None] * permits)
-        self._waiters: deque[Waiter] = deque()
-
-    def _granted_to(self, task: Task) -> None:
-        """Called with the new owner just before it learns of it."""
-
-    def _give_back(self) -> None:
-        self._free.append(None)
-        if self._waiters:
-            self._dispatch()
-
-    def _dispatch(self) -> None:
-        """Hand free permits to waiting tasks."""
-        free, waiters = self._free, self._waiters
-        while waiters:
-            try:
-                free.pop()
-            except IndexError:
-                return
-            try:
-                waiter = waiters.popleft()
-            except IndexError:
-                free.append(None)
-                continue  # a task may have come to wait while the permit was out
-            self._granted_to(waiter.task)
-            waiter.granted = True
-            waiter.task.wake()
-
-    def _wait(self, task: Task) -> None:
-        """Wait for a permit."""
-        waiter = Waiter(task)
-        self._waiters.append(waiter)
-        try:
-            self._dispatch()
-            while not waiter.granted:
-                task.park()
-        except BaseException as error:
-            if withdraw(self._waiters, waiter) or not waiter.settle():
-                raise
-            if not isinstance(error, Cancelled):
-                self._give_back()
-                raise
-            # The permit came first; the cancellation comes with the next wait.
-
-    def statistics(self) -> WaitStatistics:
-        """How many tasks are waiting.
-
-        Returns:
-            A snapshot.
-        """
-        return WaitStatistics(len(self._waiters))
-
-
-class Lock(_Permits):
+class Lock(Permits):
     """A lock for one task at a time, handed over in the order of asking.
 
     Taking a free lock does not wait, so it is no place where a cancellation arrives. A task that holds the
@@ -194,7 +123,7 @@ class Lock(_Permits):
 
     def _give_back(self) -> None:
         self._owner = None
-        _Permits._give_back(self)
+        Permits._give_back(self)
 
     def locked(self) -> bool:
         """True while a task holds the lock."""
@@ -214,7 +143,7 @@ class Lock(_Permits):
             self._dispatch()
 
 
-class Semaphore(_Permits):
+class Semaphore(Permits):
     """A number of permits, handed over in the order of asking.
 
     Taking a free permit does not wait, so it is no place where a cancellation arrives.
@@ -290,188 +219,6 @@ class Semaphore(_Permits):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
-
-
-@dataclass(frozen=True, slots=True)
-class CapacityLimiterStatistics:
-    """Who holds the tokens of a limiter, and how many wait."""
-
-    borrowed_tokens: int
-    total_tokens: float
-    borrowers: tuple[object, ...]
-    tasks_waiting: int
-
-
-class _Borrowing(Waiter):
-    __slots__ = ("borrower",)
-
-    def __init__(self, task: Task, borrower: object) -> None:
-        super().__init__(task)
-        self.borrower = borrower
-
-
-class CapacityLimiter:
-    """Limits how many tasks do something at once, with a total that can be changed at any time.
-
-    A borrower (normally the task) holds at most one token.
-
-    Args:
-        total_tokens: How many tokens there are: an integer, or `inf`.
-    """
-
-    __slots__ = ("__weakref__", "_borrowers", "_mutex", "_total", "_waiters")
-
-    def __init__(self, total_tokens: float) -> None:
-        self._total = _checked_total(total_tokens)
-        self._borrowers: dict[object, None] = {}
-        self._waiters: deque[_Borrowing] = deque()
-        self._mutex = ProcessMutex()
-
-    @property
-    def total_tokens(self) -> float:
-        """How many tokens there are; more may be out after it was lowered."""
-        return self._total
-
-    @total_tokens.setter
-    def total_tokens(self, value: float) -> None:
-        self._total = _checked_total(value)
-        self._dispatch()
-
-    @property
-    def borrowed_tokens(self) -> int:
-        """How many tokens are out."""
-        return len(self._borrowers)
-
-    @property
-    def available_tokens(self) -> float:
-        """How many tokens are free; negative while too many are out."""
-        return self._total - len(self._borrowers)
-
-    def acquire_nowait(self) -> None:
-        """Borrow a token for the current task if one is free.
-
-        Raises:
-            WouldBlock: None is.
-            RuntimeError: The task holds one already.
-        """
-        self.acquire_on_behalf_of_nowait(current())
-
-    def acquire_on_behalf_of_nowait(self, borrower: object) -> None:
-        """Borrow a token if one is free.
-
-        Args:
-            borrower: Who holds the token, and gives it back.
-
-        Raises:
-            WouldBlock: None is.
-            RuntimeError: The borrower holds one already.
-        """
-        with self._mutex:
-            self._check_new(borrower)
-            if self._waiters or len(self._borrowers) >= self._total:
-                raise WouldBlock
-            self._borrowers[borrower] = None
-
-    def acquire(self) -> None:
-        """Borrow a token for the current task, waiting for one if needed.
-
-        Raises:
-            RuntimeError: The task holds one already.
-        """
-        self.acquire_on_behalf_of(current())
-
-    def acquire_on_behalf_of(self, borrower: object) -> None:
-        """Borrow a token, waiting for one if needed.
-
-        Args:
-            borrower: Who holds the token, and gives it back.
-
-        Raises:
-            RuntimeError: The borrower holds one already.
-        """
-        task = current()
-        task.limit()
-        waiter = _Borrowing(task, borrower)
-        with self._mutex:
-            self._check_new(borrower)
-            if not self._waiters and len(self._borrowers) < self._total:
-                self._borrowers[borrower] = None
-                return
-            self._waiters.append(waiter)
-        try:
-            while not waiter.granted:
-                task.park()
-        except BaseException as error:
-            if withdraw(self._waiters, waiter) or not waiter.settle():
-                raise
-            if not isinstance(error, Cancelled):
-                self.release_on_behalf_of(borrower)
-                raise
-
-    def release(self) -> None:
-        """Give the token of the current task back.
-
-        Raises:
-            RuntimeError: The task holds none.
-        """
-        self.release_on_behalf_of(current())
-
-    def release_on_behalf_of(self, borrower: object) -> None:
-        """Give a token back.
-
-        Args:
-            borrower: Who holds it.
-
-        Raises:
-            RuntimeError: The borrower holds none.
-        """
-        with self._mutex:
-            if borrower not in self._borrowers:
-                raise RuntimeError("this borrower isn't holding any of this CapacityLimiter's tokens")
-            del self._borrowers[borrower]
-        self._dispatch()
-
-    def _check_new(self, borrower: object) -> None:
-        if borrower in self._borrowers:
-            raise RuntimeError("this borrower is already holding one of this CapacityLimiter's tokens")
-
-    def _dispatch(self) -> None:
-        """Hand free tokens to waiting tasks."""
-        while self._waiters:
-            with self._mutex:
-                if not self._waiters or len(self._borrowers) >= self._total:
-                    return
-                waiter = self._waiters.popleft()
-                self._borrowers[waiter.borrower] = None
-                waiter.granted = True
-            waiter.task.wake()
-
-    def statistics(self) -> CapacityLimiterStatistics:
-        """Who holds tokens, and how many wait.
-
-        Returns:
-            A snapshot.
-        """
-        with self._mutex:
-            return CapacityLimiterStatistics(
-                len(self._borrowers), self._total, tuple(self._borrowers), len(self._waiters)
-            )
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-def _checked_total(value: float) -> float:
-    if value != inf and not isinstance(value, int):
-        raise TypeError("total_tokens must be an int or math.inf")
-    if value < 1:
-        raise ValueError("total_tokens must be >= 1")
-    return value
 
 
 class Event:

@@ -24,14 +24,23 @@ A probe costs microseconds. Without one, a server that closes 20 ms after its an
 
 
 class Lease:
-    """A connection while one request uses it."""
+    """A connection while one request uses it.
 
-    __slots__ = ("connection", "idle_since", "origin", "reused")
+    Attributes:
+        connection: The connection.
+        origin: Where it leads.
+        reused: Whether it served another request before.
+        spent: Whether it was closed under the request. It may call itself idle all the same.
+        idle_since: When its last request ended, on the monotonic clock.
+    """
+
+    __slots__ = ("connection", "idle_since", "origin", "reused", "spent")
 
     def __init__(self, connection: httpcore.ConnectionInterface, origin: Origin) -> None:
         self.connection = connection
         self.origin = origin
         self.reused = False
+        self.spent = False
         self.idle_since = 0.0
 
 
@@ -95,7 +104,7 @@ class Connections:
         try:
             with self._mutex:
                 self._in_use -= 1
-                keep = not self._closed and lease.connection.is_idle() and not _has_leftover(lease.connection)
+                keep = not (self._closed or lease.spent) and _is_clean(lease.connection)
                 if keep:
                     lease.idle_since = time.monotonic()
                     self._idle[lease] = None
@@ -186,8 +195,13 @@ class Connections:
             lease.connection.close()
 
 
-def _has_leftover(connection: httpcore.ConnectionInterface) -> bool:
-    """Whether more was read than one answer: it would be taken for the answer to the next request."""
-    # httpcore has no public way to ask. Should its insides change, the test of this fails.
+def _is_clean(connection: httpcore.ConnectionInterface) -> bool:
+    """Whether a connection stands right behind the end of an answer.
+
+    Bytes beyond it that were read already would be taken for the answer to the next request.
+    """
+    if not connection.is_idle():
+        return False
+    # httpcore has no public way to ask for them. Should its insides change, the test of this fails.
     state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
-    return state is not None and bool(state.trailing_data[0])
+    return state is None or not state.trailing_data[0]

@@ -16,7 +16,7 @@ from ..._concurrency.threads.scopes import shield
 from ..._concurrency.threads.sockets import network_backend
 from ..._http.body import StreamBody
 from ..._http.decode import make_decoder
-from ..._http.failures import died_before_answer, has_two_lengths, translate
+from ..._http.failures import died_before_answer, translate, why_refused
 from ..._http.logs import redact_logs_of
 from ..._http.wire import RawHeaders, WireRequest
 from ..._policies.retry import IDEMPOTENT_METHODS
@@ -55,8 +55,8 @@ class HttpxEngine:
             lease = self._connections.acquire(origin, fresh=fresh)
             try:
                 response = lease.connection.handle_request(request)
-                if has_two_lengths(response.headers):
-                    raise HTTPProtocolError("the answer has both Content-Length and Transfer-Encoding")
+                if (reason := why_refused(response.extensions["http_version"], response.headers)) is not None:
+                    raise HTTPProtocolError(reason)
             except BaseException as exc:
                 with shield():
                     self._connections.release(lease)
@@ -155,6 +155,7 @@ class HttpxExchange:
                 self._connections.release(lease)
 
     def _cut_short(self, lease: Lease) -> None:
+        lease.spent = True
         lease.connection.close()
         # Reading on from a closed connection ends httpcore's nested generators in an error. Left suspended, the inner
         # one would be finalised by the garbage collector, too late and with a warning.
