@@ -194,7 +194,7 @@ def _base_url(value: object) -> str:
         raise _BadValue
     if value:
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or "?" in value or "#" in value:
             raise _BadValue
         _ = parts.port  # raises ValueError for one that is no number
     return value
@@ -226,7 +226,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "max_retries": Setting("PYNECTOR_MAX_RETRIES", 3, _integer(0), "an integer of 0 or more"),
     "max_concurrency": Setting("PYNECTOR_MAX_CONCURRENCY", 10, _integer(1), "an integer of 1 or more"),
     "http_engine": Setting("PYNECTOR_HTTP_ENGINE", "httpx", _one_of("httpx"), "httpx", argument="engine"),
-    "base_url": Setting("PYNECTOR_BASE_URL", "", _base_url, "a URL with http:// or https:// and a host", True),
+    "base_url": Setting("PYNECTOR_BASE_URL", "", _base_url, "a URL with http:// or https:// and a host, without a query or a fragment", True),
 }
 
 

@@ -89,3 +89,83 @@ def test_stream(server: LocalServer, no_leaks: None) -> None:
                 assert chunk
                 break
         assert (client.get("/items/1")).json()["id"] == 1
+
+
+def test_settings_of_the_client(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYNECTOR_BASE_URL", server.url)
+    monkeypatch.setenv("PYNECTOR_MAX_RETRIES", "0")
+    monkeypatch.setenv("PYNECTOR_MAX_CONCURRENCY", "3")
+    monkeypatch.setenv("PYNECTOR_TIMEOUT", "0.15")
+    with Pynector() as client:
+        with pytest.raises(errors.HTTPServerError) as caught:
+            client.get("/status/503")
+        assert caught.value.attempts == 1
+        with pytest.raises(errors.TimeoutError, match=r"0\.15 s"):
+            client.get("/delay?s=5")
+        server.reset()
+        client.batch_request([{"path": "/slow/1?ms=20"}] * 12)
+        assert server.peak_in_flight == 3
+    with Pynector(config={"timeout": 20, "max_concurrency": 5, "max_retries": 1}) as client:
+        assert (client.get("/slow/1?ms=300")).json()["id"] == 1
+        assert (client.get("/flaky/a?fail=1")).json()["attempt"] == 2
+        server.reset()
+        client.batch_request([{"path": "/slow/1?ms=20"}] * 20)
+        assert server.peak_in_flight == 5
+        with pytest.raises(errors.TimeoutError):
+            client.get("/delay?s=5", timeout=0.05)
+    with Pynector(timeout=None, config={"timeout": 0.01}) as client:
+        assert (client.get("/slow/1?ms=100")).json()["id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "accepts"),
+    [
+        ("PYNECTOR_TIMEOUT", "soon", "seconds above 0"),
+        ("PYNECTOR_MAX_RETRIES", "-1", "0 or more"),
+        ("PYNECTOR_MAX_CONCURRENCY", "many", "1 or more"),
+        ("PYNECTOR_HTTP_ENGINE", "curl", "httpx"),
+        ("PYNECTOR_BASE_URL", "ftp://host", "http"),
+    ],
+)
+def test_bad_environment(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, accepts: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(errors.ConfigurationError, match=variable) as caught:
+        Pynector()
+    assert accepts in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"base_ulr": "http://h"}, "did you mean 'base_url'"),
+        ({"config": {"tiemout": 1}}, "did you mean 'timeout'"),
+        ({"timeout": 0}, "argument `timeout`"),
+        ({"retry": -1}, "retr"),
+        ({"base_url": "localhost:80"}, "http"),
+        ({"base_url": "http://h/?a=b"}, "query"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=message):
+        Pynector(**arguments)  # type: ignore[arg-type]
+
+
+def test_retries_are_logged(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="pynector")
+    policy = RetryPolicy(backoff_factor=0.01)
+    with Pynector(base_url=server.url, retry=policy) as client:
+        client.get("/flaky/a?fail=2")
+    assert [record.message for record in caplog.records if record.name == "pynector.attempts"] == ["request.retry"] * 2
+    caplog.clear()
+    with Pynector(base_url=server.url, retry=policy, enable_telemetry=False) as client:
+        client.get("/flaky/b?fail=2")
+    assert not [record for record in caplog.records if record.name == "pynector.attempts"]
+
+
+def test_repr_tells_the_state(server: LocalServer) -> None:
+    client = Pynector(base_url=server.url)
+    assert "not connected" in repr(client)
+    with client:
+        assert "open" in repr(client)
+    assert "closed" in repr(client)
+    assert server.url in repr(client)

@@ -66,8 +66,11 @@ async def run_attempts(
     record: Record,
     *,
     raise_for_status: bool = True,
+    log: bool = True,
 ) -> Any:
     """Send `prepared` until it succeeds or `policy` gives up.
+
+    Every retry is logged at DEBUG, as the event `request.retry` with its `attempt`, `delay` (s) and `reason`.
 
     Raises:
         Exception: That of the last attempt, with the number of attempts on it.
@@ -99,7 +102,8 @@ async def run_attempts(
                     raise
             reason = failure.status if failure is not None else None
         retries += 1
-        logger.debug("request.retry", extra={"attempt": record.attempts, "delay": delay, "reason": reason})
+        if log and logger.isEnabledFor(logging.DEBUG):
+            logger.debug("request.retry", extra={"attempt": record.attempts, "delay": delay, "reason": reason})
         await sleep(delay)
 
 

@@ -37,6 +37,7 @@ class AsyncPynector(ColourGuard):
         transport_type: The name of the transport to make, `"http"` or one that was registered.
         config: Settings by name (`base_url`, `timeout`, `max_retries`, `max_concurrency`, `http_engine`); arguments
             win over them, and they over the environment (`PYNECTOR_TIMEOUT`, ...).
+        enable_telemetry: Whether retries are logged, to the standard logger `pynector.attempts` at DEBUG.
         retry: A `RetryPolicy`, a number of retries, or None for no retries; by default what the transport says.
         timeout: Seconds for a whole request: all attempts, the waits between them, and reading. None, the default, is
             no limit; the transport's own `timeout` bounds the silence of the network.
@@ -62,6 +63,7 @@ class AsyncPynector(ColourGuard):
         *,
         transport_type: str = "http",
         config: Mapping[str, Any] | None = None,
+        enable_telemetry: bool = True,
         retry: RetryPolicy | int | UnsetType | None = UNSET,
         timeout: float | UnsetType | None = UNSET,
         registry: TransportFactoryRegistry[Any] | None = None,
@@ -70,6 +72,7 @@ class AsyncPynector(ColourGuard):
         settings = check_config(config or {})
         self._timeout: float | None = resolve("timeout", timeout, config=settings)
         self._max_concurrency: int = resolve("max_concurrency", config=settings)
+        self._log = enable_telemetry
         self._retry = None if isinstance(retry, UnsetType) else coerce_retry(retry)
         if transport is None:
             if transport_type == "http":
@@ -308,10 +311,14 @@ class AsyncPynector(ColourGuard):
         else:
             prepared = self._attempts.prepare(data)
         if timeout is None:
-            return await run_attempts(self._attempts, prepared, policy, record, raise_for_status=raise_for_status)
+            return await run_attempts(
+                self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log
+            )
         # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
         with move_on_after(timeout):
-            return await run_attempts(self._attempts, prepared, policy, record, raise_for_status=raise_for_status)
+            return await run_attempts(
+                self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log
+            )
         raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared!r}, attempt {record.attempts}")
 
     def _split(self, options: Mapping[str, Any]) -> tuple[float | None, RetryPolicy, bool, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What has another name, or another meaning, in blocking code."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
@@ -83,12 +84,16 @@ def loop_token() -> object | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         pass
-    try:
-        import trio
-
-        return trio.lowlevel.current_trio_token()
-    except (ImportError, RuntimeError):
-        raise RuntimeError("no event loop is running in this thread; call this from async code") from None
+    # Where trio was never imported it cannot be running, and importing it to ask takes long.
+    trio = sys.modules.get("trio")
+    if trio is not None:
+        try:
+            token: object = trio.lowlevel.current_trio_token()
+        except RuntimeError:
+            pass
+        else:
+            return token
+    raise RuntimeError("no event loop is running in this thread; call this from async code")
 
 
 def __getattr__(name: str) -> object:

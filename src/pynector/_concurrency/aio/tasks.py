@@ -1,6 +1,7 @@
 """Task groups."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple
@@ -126,14 +127,14 @@ def current_task() -> object:
         The object; compare it with `is`.
     """
     try:
-        task = asyncio.current_task()
+        task: object = asyncio.current_task()
     except RuntimeError:
         task = None
-    if task is not None:
-        return task
-    import trio
-
-    return trio.lowlevel.current_task()
+    if task is None and (trio := sys.modules.get("trio")) is not None:
+        task = trio.lowlevel.current_task()
+    if task is None:
+        raise RuntimeError("no task is running in this thread; call this from async code")
+    return task
 
 
 def run(

@@ -95,7 +95,7 @@ class HTTPTransport(ColourGuard):
             backoff_factor=retry_backoff_factor,
             retry_statuses=TRANSIENT_STATUSES if retry_status_codes is None else frozenset(retry_status_codes),
         )
-        self._base_url = Secret(base_url)  # it may have a user and a password in it
+        self._base_url = Secret(resolve("base_url", base_url))  # it may have a user and a password in it
         self._headers = Headers(headers)
         self._timeout = check_timeout(name="timeout", value=timeout)
         self._max_connections = check_count(name="max_connections", value=max_connections)
