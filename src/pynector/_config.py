@@ -226,7 +226,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "max_retries": Setting("PYNECTOR_MAX_RETRIES", 3, _integer(0), "an integer of 0 or more"),
     "max_concurrency": Setting("PYNECTOR_MAX_CONCURRENCY", 10, _integer(1), "an integer of 1 or more"),
     "http_engine": Setting("PYNECTOR_HTTP_ENGINE", "httpx", _one_of("httpx"), "httpx", argument="engine"),
-    "base_url": Setting("PYNECTOR_BASE_URL", "", _base_url, "a URL with http:// or https:// and a host, without a query or a fragment", True),
+    "base_url": Setting(
+        "PYNECTOR_BASE_URL",
+        "",
+        _base_url,
+        "a URL with http:// or https:// and a host, without a query or a fragment",
+        True,
+    ),
 }
 
 

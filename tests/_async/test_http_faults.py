@@ -60,7 +60,7 @@ def silent(conn: Connection) -> None:
     conn.wait()
 
 
-def client_of(server: ScriptedServer, *, retry: Any = None, timeout: float = 0.3, **options: Any) -> AsyncPynector:
+def client_of(server: ScriptedServer, *, retry: Any = None, timeout: float = 3.0, **options: Any) -> AsyncPynector:
     transport = AsyncHTTPTransport(server.url, timeout=timeout, **options)
     return AsyncPynector(transport, retry=retry)
 
@@ -72,7 +72,7 @@ async def failure(server: ScriptedServer, kind: type[errors.TransportError], **r
         started = time.monotonic()
         with pytest.raises(errors.TransportError) as caught:
             await client.request({"path": "/x", **request})
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 3
         assert type(caught.value) is kind
         assert (await client.get("/next", retry=None)).content == b"good"
     error = caught.value
@@ -109,16 +109,16 @@ async def test_a_refused_connection_to_a_name_with_several_addresses(no_leaks: N
 
 async def test_a_server_that_never_answers(no_leaks: None) -> None:
     with ScriptedServer(silent, good) as server:
-        error = await failure(server, errors.ConnectionTimeoutError)
+        error = await failure(server, errors.ConnectionTimeoutError, timeout=0.3)
         assert error.phase == "read"
         assert isinstance(error, TimeoutError)
         assert type(error.__cause__).__name__ == "ReadTimeout"
     with ScriptedServer(silent, silent, silent, good) as server:
-        error = await failure(server, errors.ConnectionTimeoutError, retry=QUICK, timeout=0.1)
+        error = await failure(server, errors.ConnectionTimeoutError, retry=QUICK, timeout=0.2)
         assert error.attempts == 3
         assert len(server.requests) == 4
     with ScriptedServer(silent, good) as server:
-        error = await failure(server, errors.ConnectionTimeoutError, retry=QUICK, method="POST", timeout=0.1)
+        error = await failure(server, errors.ConnectionTimeoutError, retry=QUICK, method="POST", timeout=0.2)
         assert error.attempts == 1
 
 
@@ -127,7 +127,7 @@ async def test_a_tls_handshake_that_stalls(no_leaks: None) -> None:
         conn.wait()
 
     with ScriptedServer(stall, scheme="https") as server:
-        async with client_of(server) as client:
+        async with client_of(server, timeout=0.3) as client:
             with pytest.raises(errors.ConnectionTimeoutError) as caught:
                 await client.get("/x")
     assert caught.value.phase == "connect"
@@ -162,7 +162,7 @@ async def test_the_deadline_ends_what_drips_for_ever(body: bool, no_leaks: None)
             started = time.monotonic()
             with pytest.raises(errors.TimeoutError, match=r"0\.4 s: .*GET .*/x.*attempt 1"):
                 await client.get("/x", timeout=0.4)
-            assert time.monotonic() - started < 0.65
+            assert time.monotonic() - started < 1
             assert (await client.get("/next")).content == b"good"
         assert len(server.requests) == 2
 
@@ -416,7 +416,7 @@ async def test_429_is_waited_for_as_told(method: str, header: bytes, least: floa
         async with client_of(server, retry=RetryPolicy(max_retries=1, backoff_factor=0.02)) as client:
             started = time.monotonic()
             assert (await client.request({"path": "/x", "method": method})).content == b"good"
-            assert least <= time.monotonic() - started < least + 0.5
+            assert least <= time.monotonic() - started < least + 2
         assert len(server.requests) == 2
 
 
@@ -592,4 +592,4 @@ async def test_a_redirect_without_a_location(no_leaks: None) -> None:
 async def test_a_redirect_whose_body_never_ends(no_leaks: None) -> None:
     data = b"HTTP/1.1 302 Found\r\nLocation: /next\r\nContent-Length: 5\r\n\r\nab"
     with ScriptedServer(answer(data), good) as server:
-        assert (await failure(server, errors.ConnectionTimeoutError)).phase == "read"
+        assert (await failure(server, errors.ConnectionTimeoutError, timeout=0.3)).phase == "read"

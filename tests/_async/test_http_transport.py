@@ -1,5 +1,7 @@
 """The HTTP transport without a client around it: making one, sending and receiving, its life, its connections."""
 
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ async def test_the_environment_counts_until_an_argument_does(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYNECTOR_MAX_RETRIES", "1")
-    monkeypatch.setenv("PYNECTOR_TIMEOUT", "0.2")
+    monkeypatch.setenv("PYNECTOR_TIMEOUT", "0.5")
     monkeypatch.setenv("PYNECTOR_BASE_URL", server.url)
     monkeypatch.setenv("PYNECTOR_HTTP_ENGINE", "httpx")
     assert AsyncHTTPTransport().retry_policy.max_retries == 1
@@ -100,9 +102,9 @@ async def test_the_environment_counts_until_an_argument_does(
         with pytest.raises(errors.HTTPServerError) as caught:
             await client.get("/status/503")
         assert caught.value.attempts == 2
-        with pytest.raises(errors.TimeoutError, match=r"0\.2 s"):
-            await client.get("/delay")
-        assert (await client.get("/delay?s=0.3", timeout=2)).status_code == 200
+        with pytest.raises(errors.TimeoutError, match=r"0\.5 s"):
+            await client.get("/delay?s=5")
+        assert (await client.get("/delay?s=0.6", timeout=5)).status_code == 200
     async with AsyncPynector(config={"max_retries": 0, "timeout": 5}) as client:
         with pytest.raises(errors.HTTPServerError) as caught:
             await client.get("/status/503")
@@ -227,6 +229,7 @@ async def test_a_stream_outside_its_block(server: LocalServer) -> None:
             assert repr(response) == f"<{type(response).__name__} 200 {server.url}/items/1>"
         with pytest.raises(errors.ClosedError, match="not open"):
             await anext(stream)
+        await stream.__aexit__(None, None, None)
 
 
 async def test_leaving_a_stream_early_keeps_the_others_going(server: LocalServer, no_leaks: None) -> None:
@@ -293,6 +296,30 @@ async def test_disconnecting_lets_requests_under_way_end(server: LocalServer, no
     assert answers == [200]
 
 
+async def test_a_process_with_another_number_starts_afresh(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, no_leaks: None
+) -> None:
+    """What a forked child does, and without a fork: the connections of its parent are left alone."""
+    left: list[Any] = []
+
+    def seem_forked(t: AsyncHTTPTransport) -> None:
+        engine: Any = t._engine
+        left.extend(lease.connection for lease in engine._connections._idle)
+        number = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: number + 1)
+
+    t = AsyncHTTPTransport(server.url)
+    assert (await t.request(item(1))).json()["id"] == 1
+    seem_forked(t)
+    assert (await t.request(item(2))).json()["id"] == 2
+    assert server.connections.open == 2
+    seem_forked(t)
+    await t.disconnect()
+    assert server.connections.open == 2
+    for connection in left:
+        await connection.aclose()
+
+
 # Its connections
 
 
@@ -318,6 +345,14 @@ async def test_idle_connections_make_room_for_those_to_other_servers(server: Loc
                 for url in (server.url, other.url):
                     assert (await t.request(HttpMessage(url=f"{url}/items/1"))).status_code == 200
         assert server.connections.total == other.connections.total == 2
+        async with AsyncHTTPTransport(max_connections=2) as t:
+            async with create_task_group() as tg:
+                for number in range(2):
+                    await tg.start_soon(t.request, HttpMessage(url=f"{server.url}/slow/{number}?ms=50"))
+            before = server.connections.total
+            await t.request(HttpMessage(url=f"{other.url}/items/1"))
+            await t.request(HttpMessage(url=f"{server.url}/items/1"))
+            assert server.connections.total == before
 
 
 async def test_a_connection_that_idled_too_long_is_not_used_again(
@@ -456,6 +491,30 @@ async def test_a_client_of_ones_own_that_was_closed(server: LocalServer) -> None
     async with AsyncPynector(client=own, base_url=server.url) as client:
         with pytest.raises(RuntimeError, match="closed"):
             await client.get("/items/1")
+
+
+async def test_what_is_not_ours_to_translate_passes_through() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"some"
+        raise ZeroDivisionError("in the transport")
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/now":
+            raise ZeroDivisionError("in the handler")
+        return httpx.Response(200, content=body())
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as own:
+        async with AsyncPynector(client=own, base_url="http://mock") as client:
+            with pytest.raises(ZeroDivisionError, match="in the handler"):
+                await client.get("/now")
+            with pytest.raises(ZeroDivisionError, match="in the transport"):
+                await client.get("/later")
+
+
+async def test_options_that_no_request_has() -> None:
+    transport = AsyncHTTPTransport("http://127.0.0.1:1")
+    with pytest.raises(errors.ConfigurationError, match="unknown option 'retries'"):
+        transport.prepare({"path": "/"}, retries=1)
 
 
 async def test_something_else_as_client() -> None:

@@ -142,6 +142,8 @@ def test_files_that_cannot_seek(server: LocalServer) -> None:
     ],
 )
 def test_bodies_that_are_sent_again(server: LocalServer, field: str, value: Any) -> None:
+    if hasattr(value, "seek"):
+        value.seek(0)
     with Pynector(base_url=server.url, retry=QUICK) as client:
         response = client.put("/flaky/body", params={"fail": 2}, **{field: value})
         assert response.json()["attempt"] == 3

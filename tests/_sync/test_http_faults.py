@@ -61,7 +61,7 @@ def silent(conn: Connection) -> None:
     conn.wait()
 
 
-def client_of(server: ScriptedServer, *, retry: Any = None, timeout: float = 0.3, **options: Any) -> Pynector:
+def client_of(server: ScriptedServer, *, retry: Any = None, timeout: float = 3.0, **options: Any) -> Pynector:
     transport = HTTPTransport(server.url, timeout=timeout, **options)
     return Pynector(transport, retry=retry)
 
@@ -73,7 +73,7 @@ def failure(server: ScriptedServer, kind: type[errors.TransportError], **request
         started = time.monotonic()
         with pytest.raises(errors.TransportError) as caught:
             client.request({"path": "/x", **request})
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 3
         assert type(caught.value) is kind
         assert (client.get("/next", retry=None)).content == b"good"
     error = caught.value
@@ -109,16 +109,16 @@ def test_a_refused_connection_to_a_name_with_several_addresses(no_leaks: None) -
 
 def test_a_server_that_never_answers(no_leaks: None) -> None:
     with ScriptedServer(silent, good) as server:
-        error = failure(server, errors.ConnectionTimeoutError)
+        error = failure(server, errors.ConnectionTimeoutError, timeout=0.3)
         assert error.phase == "read"
         assert isinstance(error, TimeoutError)
         assert type(error.__cause__).__name__ == "ReadTimeout"
     with ScriptedServer(silent, silent, silent, good) as server:
-        error = failure(server, errors.ConnectionTimeoutError, retry=QUICK, timeout=0.1)
+        error = failure(server, errors.ConnectionTimeoutError, retry=QUICK, timeout=0.2)
         assert error.attempts == 3
         assert len(server.requests) == 4
     with ScriptedServer(silent, good) as server:
-        error = failure(server, errors.ConnectionTimeoutError, retry=QUICK, method="POST", timeout=0.1)
+        error = failure(server, errors.ConnectionTimeoutError, retry=QUICK, method="POST", timeout=0.2)
         assert error.attempts == 1
 
 
@@ -126,7 +126,7 @@ def test_a_tls_handshake_that_stalls(no_leaks: None) -> None:
     def stall(conn: Connection) -> None:
         conn.wait()
 
-    with ScriptedServer(stall, scheme="https") as server, client_of(server) as client:
+    with ScriptedServer(stall, scheme="https") as server, client_of(server, timeout=0.3) as client:
         with pytest.raises(errors.ConnectionTimeoutError) as caught:
             client.get("/x")
     assert caught.value.phase == "connect"
@@ -160,7 +160,7 @@ def test_the_deadline_ends_what_drips_for_ever(body: bool, no_leaks: None) -> No
             started = time.monotonic()
             with pytest.raises(errors.TimeoutError, match=r"0\.4 s: .*GET .*/x.*attempt 1"):
                 client.get("/x", timeout=0.4)
-            assert time.monotonic() - started < 0.65
+            assert time.monotonic() - started < 1
             assert (client.get("/next")).content == b"good"
         assert len(server.requests) == 2
 
@@ -410,7 +410,7 @@ def test_429_is_waited_for_as_told(method: str, header: bytes, least: float, no_
         with client_of(server, retry=RetryPolicy(max_retries=1, backoff_factor=0.02)) as client:
             started = time.monotonic()
             assert (client.request({"path": "/x", "method": method})).content == b"good"
-            assert least <= time.monotonic() - started < least + 0.5
+            assert least <= time.monotonic() - started < least + 2
         assert len(server.requests) == 2
 
 
@@ -583,4 +583,4 @@ def test_a_redirect_without_a_location(no_leaks: None) -> None:
 def test_a_redirect_whose_body_never_ends(no_leaks: None) -> None:
     data = b"HTTP/1.1 302 Found\r\nLocation: /next\r\nContent-Length: 5\r\n\r\nab"
     with ScriptedServer(answer(data), good) as server:
-        assert (failure(server, errors.ConnectionTimeoutError)).phase == "read"
+        assert (failure(server, errors.ConnectionTimeoutError, timeout=0.3)).phase == "read"

@@ -464,7 +464,7 @@ def test_a_batch_raises_its_first_error(httpbin: str) -> None:
         assert (client.get("/get")).status_code == 200
     outcomes = caught.value.outcomes
     assert [outcome.index for outcome in outcomes if not outcome.ok] == [20]
-    assert 20 <= len(outcomes) < 40
+    assert 17 <= len(outcomes) < 40  # up to four before it were still under way
 
 
 def test_a_batch_that_runs_out_of_time(httpbin: str) -> None:

@@ -101,6 +101,12 @@ def test_urls_that_are_refused(url: str) -> None:
         parse_url(url)
 
 
+@pytest.mark.parametrize("base", ["http://h/?q=1", "http://h/v1#top"])
+def test_a_base_with_more_than_a_path(base: str) -> None:
+    with pytest.raises(ConfigurationError, match="query or a fragment"):
+        URLBuilder(base)
+
+
 def test_a_control_character_in_a_path() -> None:
     with pytest.raises(ConfigurationError, match="control character"):
         URLBuilder("http://h").build("a\r\nHost: evil", None)

@@ -266,19 +266,31 @@ class AsyncPynector(ColourGuard):
             ClosedError: The client was closed.
             WrongLoopError: It belongs to another event loop.
         """
-        if self._home is not None and not self._home.left() and not self._closed:
-            return
+        if self._home is not None:
+            if self._home.left():
+                self._leave_parent()
+            elif not self._closed:
+                return
         async with self._connecting:
             if self._closed:
                 raise ClosedError("this client is closed: make a new one")
-            if self._home is None or self._home.left():
+            if self._home is None:
                 home = Home(type(self).__name__)
                 await self._transport.connect()
                 self._home = home
 
+    def _leave_parent(self) -> None:
+        """Start anew in a forked child: a task of the parent may hold a lock, and none of them exists here."""
+        self._connecting = Lock()
+        if self._attempts is not self._transport:
+            self._attempts = adapt(self._transport, self._attempts.retry_policy)
+        self._home = None
+
     async def aclose(self) -> None:
         """Close the client and its connections. Requests under way end first; a second call does nothing."""
         self._closed = True
+        if self._home is not None and self._home.left():
+            self._leave_parent()
         async with self._connecting:
             home, self._home = self._home, None
             if home is not None:

@@ -90,9 +90,7 @@ class Routes:
         status = _status_code(code)
         headers, arguments = _retry_headers(request), dict(request.query)
         if "body" in arguments:
-            return ServerResponse(
-                status, (("content-type", "text/plain"), *headers), arguments["body"].encode()
-            )
+            return ServerResponse(status, (("content-type", "text/plain"), *headers), arguments["body"].encode())
         return ServerResponse.json({"status": status}, status, headers)
 
     def _flaky(self, request: ServerRequest, key: str) -> Answer:
@@ -146,9 +144,7 @@ class Routes:
     def _redirect_to(self, request: ServerRequest) -> Answer:
         arguments = dict(request.query)
         status = _status_code(arguments.get("status", "302"))
-        return ServerResponse.json(
-            {"status": status}, status, (("location", _header(arguments.get("url", "/"))),)
-        )
+        return ServerResponse.json({"status": status}, status, (("location", _header(arguments.get("url", "/"))),))
 
     def _cookies(self, request: ServerRequest) -> Answer:
         pairs = [part.strip().partition("=") for part in request.header("cookie").split(";") if part.strip()]
@@ -165,9 +161,7 @@ class Routes:
         scheme, _, given = request.header("authorization").partition(" ")
         if scheme.lower() == "basic" and given == expected:
             return ServerResponse.json({"authenticated": True, "user": user})
-        return ServerResponse.json(
-            {"authenticated": False}, 401, (("www-authenticate", 'Basic realm="test"'),)
-        )
+        return ServerResponse.json({"authenticated": False}, 401, (("www-authenticate", 'Basic realm="test"'),))
 
     def _bearer(self, request: ServerRequest) -> Answer:
         scheme, _, token = request.header("authorization").partition(" ")

@@ -340,9 +340,7 @@ class _Connection(asyncio.Protocol):
         if close:
             self._transport.close()
 
-    async def _send_stream(
-        self, request: ServerRequest, response: ServerResponse, body: AsyncIterable[bytes]
-    ) -> None:
+    async def _send_stream(self, request: ServerRequest, response: ServerResponse, body: AsyncIterable[bytes]) -> None:
         chunked = response.length is None and request.http_version == "1.1"
         close = not keeps_alive(request) or (response.length is None and not chunked)
         headers = [*response.headers, *_connection_headers(request, close)]
@@ -380,9 +378,7 @@ def _failure(error: Exception) -> ServerResponse:
     return ServerResponse.json({"error": f"{type(error).__name__}: {error}"}, 500)
 
 
-def _encode(
-    status: int, headers: tuple[tuple[str, str], ...], body: bytes, *, head_only: bool = False
-) -> bytes:
+def _encode(status: int, headers: tuple[tuple[str, str], ...], body: bytes, *, head_only: bool = False) -> bytes:
     if status in _BODILESS:
         return encode_head(status, headers)
     head = encode_head(status, (*headers, ("content-length", str(len(body)))))

@@ -70,9 +70,7 @@ class ServerResponse:
     length: int | None = None
 
     @classmethod
-    def json(
-        cls, data: object, status: int = 200, headers: Iterable[tuple[str, str]] = ()
-    ) -> "ServerResponse":
+    def json(cls, data: object, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> "ServerResponse":
         """Answer with a JSON document."""
         body = json.dumps(data, separators=(",", ":")).encode()
         return cls(status, (("content-type", "application/json"), *headers), body)
@@ -255,10 +253,7 @@ def _parse_head(raw: bytes) -> _Head:
 def keeps_alive(request: ServerRequest) -> bool:
     """Whether the client lets the connection live after this request (RFC 9112, 9.3)."""
     options = {
-        part.strip().lower()
-        for name, value in request.headers
-        if name == "connection"
-        for part in value.split(",")
+        part.strip().lower() for name, value in request.headers if name == "connection" for part in value.split(",")
     }
     if request.http_version == "1.0":
         return "keep-alive" in options

@@ -128,9 +128,8 @@ class AsyncConnections:
 
     def abandon(self) -> None:
         """Forget every connection without closing it."""
-        with self._mutex:
-            self._closed = True
-            self._forget()
+        self._closed = True
+        self._forget()
 
     def _forget(self) -> None:
         self._idle.clear()

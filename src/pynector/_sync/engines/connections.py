@@ -129,9 +129,8 @@ class Connections:
 
     def abandon(self) -> None:
         """Forget every connection without closing it."""
-        with self._mutex:
-            self._closed = True
-            self._forget()
+        self._closed = True
+        self._forget()
 
     def _forget(self) -> None:
         self._idle.clear()
