@@ -53,9 +53,7 @@ class Phrase:
 
 
 #: English, in comments, docstrings and strings. The first entry that matches wins.
-PROSE: tuple[Phrase, ...] = (
-    Phrase("async", "", before=r"iterable|iterator|generator|context manager|function"),
-)
+PROSE: tuple[Phrase, ...] = (Phrase("async", "", before=r"iterable|iterator|generator|context manager|function"),)
 
 
 @dataclass(frozen=True)

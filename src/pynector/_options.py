@@ -7,27 +7,25 @@ from ._messages.fields import ContentTypes, FilesTypes
 from ._policies.retry import RetryPolicy
 
 
-class ItemOptions(TypedDict, total=False):
-    """Options that mean the same for a single call and for each item of a batch."""
+class BatchOptions(TypedDict, total=False):
+    """Options for every item of a batch."""
 
+    retry: RetryPolicy | int | None
+    raise_for_status: bool
+
+
+class RetryingOptions(TypedDict, total=False):
+    """Options of a call that makes its own retry policy."""
+
+    timeout: float | None
     raise_for_status: bool
     idempotency_key: str | None
 
 
-class BatchOptions(ItemOptions, total=False):
-    """Options for every item of a batch."""
+class RequestOptions(RetryingOptions, total=False):
+    """Options of a single call, whatever the transport."""
 
     retry: RetryPolicy | int | None
-
-
-class RetryingOptions(ItemOptions, total=False):
-    """Options of a call that makes its own retry policy."""
-
-    timeout: float | None
-
-
-class RequestOptions(BatchOptions, RetryingOptions, total=False):
-    """Options of a single call, whatever the transport."""
 
 
 class HTTPFields(RequestOptions, total=False):

@@ -167,11 +167,11 @@ def test_a_registered_transport() -> None:
     with Pynector(transport_type="echo", registry=registry) as client:
         assert client.request(1) == 1
     assert len(made) == 1
-    with pytest.raises(errors.ConfigurationError, match="'ehco'.*did you mean 'echo'"):
+    with pytest.raises(errors.ConfigurationError, match=r"'ehco'.*did you mean 'echo'"):
         Pynector(transport_type="ehco", registry=registry)
     with pytest.raises(errors.ConfigurationError, match="no transport factory"):
         registry.register("bad", object())  # type: ignore[arg-type]
-    with pytest.raises(errors.ConfigurationError, match="'htpp'.*did you mean 'http'"):
+    with pytest.raises(errors.ConfigurationError, match=r"'htpp'.*did you mean 'http'"):
         Pynector(transport_type="htpp")
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import signal
 from typing import Any
 
 import anyio
@@ -123,3 +125,29 @@ def test_a_client_that_was_never_closed_is_collected(server: LocalServer) -> Non
     with pytest.warns(ResourceWarning):  # asyncio's own, about its transport; off unless asked for
         asyncio.run(main())
         gc.collect()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_starts_with_fresh_connections(server: LocalServer) -> None:
+    async def fetch(client: AsyncPynector, n: int) -> int:
+        return int((await client.get(f"/index/{n}")).json()["index"])
+
+    async def main() -> None:
+        async with AsyncPynector(base_url=server.url) as client:
+            assert await fetch(client, 1) == 1
+            before = server.connections.total
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                status = 1
+                try:
+                    status = 0 if asyncio.run(fetch(client, 2)) == 2 else 2
+                finally:
+                    os._exit(status)
+            assert os.waitpid(child, 0)[1] == 0
+            assert server.connections.total == before + 1
+            assert await fetch(client, 3) == 3
+            assert server.connections.total == before + 1
+
+    asyncio.run(main())

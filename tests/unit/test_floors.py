@@ -53,7 +53,7 @@ def test_imports_go_downwards(path: Path) -> None:
     for line, name in imports(path):
         if not name.startswith("pynector.") and name != "pynector":
             continue
-        other = (name.split(".") + ["__init__"])[1]
+        other = [*name.split("."), "__init__"][1]
         if other not in FLOOR:
             other = "__init__"  # a public name, through the front door
         if own == "__init__" and other in {"_async", "_sync", "_messages", "_policies", "_version", "errors"}:

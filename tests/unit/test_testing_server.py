@@ -161,9 +161,7 @@ def test_big_waits_for_a_slow_reader(server: LocalServer) -> None:
 
 def test_stream_and_drip(http: httpx.Client) -> None:
     with http.stream("GET", "/stream?n=3&ms=1") as response:
-        assert [json.loads(line) for line in response.iter_lines()] == [
-            {"index": index} for index in range(3)
-        ]
+        assert [json.loads(line) for line in response.iter_lines()] == [{"index": index} for index in range(3)]
     start = time.monotonic()
     with http.stream("GET", "/drip?n=4&ms=20") as response:
         assert response.headers["content-length"] == "4"
@@ -288,9 +286,7 @@ def test_a_slow_answer_holds_up_the_ones_behind_it(server: LocalServer) -> None:
 
 def test_a_flood_behind_a_slow_answer_is_held_back_and_then_served(server: LocalServer) -> None:
     count = 12_000
-    flood = (
-        b"GET /slow/1?ms=50 HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /items/1 HTTP/1.1\r\nHost: x\r\n\r\n" * count
-    )
+    flood = b"GET /slow/1?ms=50 HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /items/1 HTTP/1.1\r\nHost: x\r\n\r\n" * count
     with raw(server) as sock:
         sender = threading.Thread(target=sock.sendall, args=(flood,))
         sender.start()
@@ -306,9 +302,7 @@ def test_a_flood_behind_a_slow_answer_is_held_back_and_then_served(server: Local
 
 def test_expect_continue(server: LocalServer) -> None:
     with raw(server) as sock:
-        sock.sendall(
-            b"POST /echo HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
-        )
+        sock.sendall(b"POST /echo HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
         assert read_until(sock, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         sock.sendall(b"body")
         assert echo_bodies(read_all(sock)) == [b"body"]
@@ -317,8 +311,7 @@ def test_expect_continue(server: LocalServer) -> None:
 def test_no_continue_when_the_body_came_along(server: LocalServer) -> None:
     with raw(server) as sock:
         sock.sendall(
-            b"POST /echo HTTP/1.1\r\nContent-Length: 4\r\n"
-            b"Expect: 100-continue\r\nConnection: close\r\n\r\nbody"
+            b"POST /echo HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\nbody"
         )
         assert echo_bodies(read_all(sock)) == [b"body"]
 
@@ -379,9 +372,7 @@ def test_absolute_target(server: LocalServer) -> None:
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 300_000, 431),
     ],
 )
-def test_what_is_no_http_is_refused_and_the_connection_closed(
-    server: LocalServer, data: bytes, status: int
-) -> None:
+def test_what_is_no_http_is_refused_and_the_connection_closed(server: LocalServer, data: bytes, status: int) -> None:
     with raw(server) as sock, contextlib.suppress(ConnectionError):
         sock.sendall(data)
         answer = read_all(sock)

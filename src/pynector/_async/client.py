@@ -212,7 +212,7 @@ class AsyncPynector(ColourGuard):
             timeout: Seconds for the whole batch; None for no limit.
             raise_on_error: Whether the first failure ends the batch and is raised.
             progress: True for a progress bar (tqdm), or a callable taking (done, total), called in this task.
-            **options: As in `request`, for every item, but for `timeout`, which is an item's own.
+            **options: `retry` and `raise_for_status`, as in `request`, for every item.
 
         Returns:
             A list of responses and exceptions, in the order of the input, with the details in `.outcomes`. If the
@@ -239,6 +239,8 @@ class AsyncPynector(ColourGuard):
             source = requests if isinstance(requests, list | tuple) else iterate(requests)
         except TypeError:
             raise _not_a_batch(requests) from None
+        if "idempotency_key" in options:
+            raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
         if isinstance(self._attempts, AsyncHTTPTransport):
             check_names("option", options, REQUEST_OPTIONS)
         defaults: Mapping[str, Any] = options

@@ -213,7 +213,7 @@ class Pynector(ColourGuard):
             timeout: Seconds for the whole batch; None for no limit.
             raise_on_error: Whether the first failure ends the batch and is raised.
             progress: True for a progress bar (tqdm), or a callable taking (done, total), called in this task.
-            **options: As in `request`, for every item, but for `timeout`, which is an item's own.
+            **options: `retry` and `raise_for_status`, as in `request`, for every item.
 
         Returns:
             A list of responses and exceptions, in the order of the input, with the details in `.outcomes`. If the
@@ -240,6 +240,8 @@ class Pynector(ColourGuard):
             source = requests if isinstance(requests, list | tuple) else iterate(requests)
         except TypeError:
             raise _not_a_batch(requests) from None
+        if "idempotency_key" in options:
+            raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
         if isinstance(self._attempts, HTTPTransport):
             check_names("option", options, REQUEST_OPTIONS)
         defaults: Mapping[str, Any] = options

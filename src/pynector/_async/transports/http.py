@@ -56,7 +56,8 @@ class AsyncHTTPTransport(ColourGuard):
         auth: `(user, password)` for basic, a token (text) for bearer.
         cookies: Sent to every host that is asked; what servers set is kept as well.
         trust_env: Whether `SSL_CERT_FILE` and `SSL_CERT_DIR` are looked at.
-        client: Your own `httpx.AsyncClient`, used as it is: its TLS, proxies, cookies and auth apply. You close it.
+        client: Your own `httpx.AsyncClient`, used as it is: its TLS, time-outs, proxies, cookies and auth apply. You
+            close it.
         message_type: What answers are made into: `HttpMessage`, or a type whose `deserialize` takes the body.
 
     Raises:
@@ -104,6 +105,10 @@ class AsyncHTTPTransport(ColourGuard):
         self._cookies = Secret(dict(cookies or {}))
         self._auth = Secret(authorization(auth))
         self._engine_name = resolve("http_engine", engine)
+        if client is not None:
+            given = [("cookies", cookies), ("verify_ssl", not verify_ssl), ("trust_env", not trust_env)]
+            if ignored := [name for name, value in given if value]:
+                raise ConfigurationError(f"client= brings its own {ignored[0]}: set it on that client")
         self._client = client
         self._message_type = message_type
         self._mutex = Mutex()

@@ -4,12 +4,9 @@ import asyncio
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
-if TYPE_CHECKING:
-    from httpx import AsyncByteStream as ByteStream
-
-__all__ = ["ByteStream", "ColourGuard", "iterate", "loop_token"]
+__all__ = ["ColourGuard", "iterate", "loop_token"]
 
 T = TypeVar("T")
 
@@ -94,11 +91,3 @@ def loop_token() -> object | None:
         else:
             return token
     raise RuntimeError("no event loop is running in this thread; call this from async code")
-
-
-def __getattr__(name: str) -> object:
-    if name == "ByteStream":
-        import httpx
-
-        return httpx.AsyncByteStream
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

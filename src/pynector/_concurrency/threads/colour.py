@@ -2,14 +2,11 @@
 
 from collections.abc import AsyncIterable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from pynector.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from httpx import SyncByteStream as ByteStream
-
-__all__ = ["ByteStream", "ColourGuard", "iterate", "loop_token"]
+__all__ = ["ColourGuard", "iterate", "loop_token"]
 
 T = TypeVar("T")
 
@@ -64,11 +61,3 @@ def loop_token() -> object | None:
         RuntimeError: No event loop runs in this thread.
     """
     return None
-
-
-def __getattr__(name: str) -> object:
-    if name == "ByteStream":
-        import httpx
-
-        return httpx.SyncByteStream
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
