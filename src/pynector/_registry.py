@@ -58,11 +58,11 @@ class TransportFactoryRegistry(Generic[T]):
         Raises:
             ConfigurationError: There is none; the text names those there are.
         """
-        factory = self._factories.get(name) or self._load(name)
-        if factory is None:
+        if name not in self._factories:
             check_names("transport", [name], self.names())
-            raise ConfigurationError(f"unknown transport {name!r}")
-        return factory
+            loaded = self._entry_points()[name].load()
+            self.register(name, loaded() if isinstance(loaded, type) else loaded)
+        return self._factories[name]
 
     def names(self) -> tuple[str, ...]:
         """The names that can be asked for, sorted."""
@@ -79,11 +79,3 @@ class TransportFactoryRegistry(Generic[T]):
 
     def _entry_points(self) -> dict[str, Any]:
         return {} if self._group is None else {point.name: point for point in entry_points(group=self._group)}
-
-    def _load(self, name: str) -> TransportFactory[T] | None:
-        point = self._entry_points().get(name)
-        if point is None:
-            return None
-        loaded = point.load()
-        self.register(name, loaded() if isinstance(loaded, type) else loaded)
-        return self._factories[name]

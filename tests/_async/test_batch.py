@@ -210,3 +210,13 @@ async def test_an_input_that_is_none(server: LocalServer, requests: Any) -> None
     async with AsyncPynector(base_url=server.url) as client:
         with pytest.raises(errors.ConfigurationError, match="iterable of requests"):
             await client.batch_request(requests)
+
+
+async def test_timeout_while_waiting_to_retry(server: LocalServer, no_leaks: None) -> None:
+    policy = RetryPolicy(backoff_factor=0.2, jitter="none", max_retries=10)
+    async with AsyncPynector(base_url=server.url, retry=policy) as client:
+        results = await client.batch_request(iter([{"path": "/status/503"}] * 3), max_concurrency=2, timeout=0.3)
+    # What is known of each is told: two were answered with a 503, the last wait would have overrun the deadline.
+    assert [outcome.state for outcome in results.outcomes][:2] == ["failed", "failed"]
+    assert all(outcome.attempts >= 1 for outcome in results.outcomes[:2])
+    assert server.requests.count >= 2

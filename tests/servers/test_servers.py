@@ -112,7 +112,7 @@ class TestScripted:
             time.sleep(0.05)
             start = time.monotonic()
         assert time.monotonic() - start < 1
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads  # of other tests, some may have ended
         first.close()
         second.close()
         with pytest.raises(ConnectionRefusedError):

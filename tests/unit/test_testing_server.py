@@ -544,7 +544,7 @@ def test_stop_closes_everything_and_start_works_again() -> None:
             for sock in (idle, busy):
                 with contextlib.suppress(ConnectionError):
                     assert sock.recv(1) == b""
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
         assert (server.in_flight, server.connections.open) == (0, 0)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((server.host, server.port))
