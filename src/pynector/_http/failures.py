@@ -54,6 +54,7 @@ def translate(exc: Exception, wire: WireRequest, *, partial: bytes | None = None
     elif (build := next(_entries(exc), None)) is not None:
         error = _special(exc, partial) or build(str(exc))
         error.method, error.url = wire.method, wire.target.redacted
+        error.args = (f"{error.args[0]}: {error.method} {error.url}",)
     return error
 
 
