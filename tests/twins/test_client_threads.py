@@ -290,3 +290,19 @@ def test_a_fork_in_the_middle_of_everything(server: LocalServer, no_leaks: None)
             stop.set()
             for thread in threads:
                 thread.join()
+
+
+def test_no_thread_to_be_had(server: LocalServer, monkeypatch: pytest.MonkeyPatch, no_leaks: None) -> None:
+    start = threading.Thread.start
+    time.sleep(1.5)  # let idle workers of other tests end
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("pynector-worker") and threading.active_count() > 8:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with Pynector(base_url=server.url) as client:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            client.batch_request([{"path": "/slow/1?ms=50"}] * 30, max_concurrency=30)
+        assert client.get("/items/1").json()["id"] == 1

@@ -78,6 +78,7 @@ class AsyncBatch:
         self._error: Exception | None = None
         self._source_error: Exception | None = None
         self._pulled = 0
+        self._exhausted = False
         self._reported = 0
         self._news = Event()
         self._stop: Callable[[], object] = lambda: None
@@ -102,7 +103,8 @@ class AsyncBatch:
         else:
             with move_on_after(timeout) as scope:
                 await self._run()
-            late = scope.cancelled_caught
+            # The deadline may pass while the last item is being put into its slot.
+            late = scope.cancelled_caught and not (self._exhausted and len(self._outcomes) == self._pulled)
         if self._error is not None:
             self._fail(self._error)
         if self._source_error is not None:
@@ -121,16 +123,18 @@ class AsyncBatch:
         if self._total == 0:
             return
         send, receive = create_memory_object_stream[_Job](self._limit)
-        with receive:
-            async with create_task_group() as group:
-                self._stop = group.cancel_scope.cancel
-                if isinstance(self._source, list | tuple):
-                    send.close()
-                    await self._share(group, tuple(self._source))
-                else:
-                    with send:
+        with send, receive:
+            try:
+                async with create_task_group() as group:
+                    self._stop = group.cancel_scope.cancel
+                    if isinstance(self._source, list | tuple):
+                        await self._share(group, tuple(self._source))
+                    else:
                         await self._feed(self._source, group, send, receive)
-                await self._watch()
+                    await self._watch()
+            except BaseExceptionGroup as failed:
+                # Workers catch what items raise. What else there is (no thread to be had, say) leaves bare as well.
+                raise failed.exceptions[0] from failed
 
     async def _share(self, group: TaskGroup, items: tuple[Any, ...]) -> None:
         """Let the workers take the items themselves: nothing is handed over, nobody waits."""
@@ -142,6 +146,7 @@ class AsyncBatch:
             return self._admit(index, items[index]) if index < len(items) else None
 
         self._pulled = len(items)
+        self._exhausted = True
         for _ in range(min(self._limit, len(items))):
             await group.start_soon(self._work, pull)
 
@@ -165,8 +170,11 @@ class AsyncBatch:
                 item = await anext(source, _END)
             except Exception as exc:
                 self._source_error = exc
+                send.close()
                 return
             if item is _END:
+                self._exhausted = True
+                send.close()
                 return
             if self._pulled < self._limit:
                 await group.start_soon(self._work, pull)

@@ -79,6 +79,7 @@ class Batch:
         self._error: Exception | None = None
         self._source_error: Exception | None = None
         self._pulled = 0
+        self._exhausted = False
         self._reported = 0
         self._news = Event()
         self._stop: Callable[[], object] = lambda: None
@@ -103,7 +104,8 @@ class Batch:
         else:
             with move_on_after(timeout) as scope:
                 self._run()
-            late = scope.cancelled_caught
+            # The deadline may pass while the last item is being put into its slot.
+            late = scope.cancelled_caught and not (self._exhausted and len(self._outcomes) == self._pulled)
         if self._error is not None:
             self._fail(self._error)
         if self._source_error is not None:
@@ -122,15 +124,18 @@ class Batch:
         if self._total == 0:
             return
         send, receive = create_memory_object_stream[_Job](self._limit)
-        with receive, create_task_group() as group:
-            self._stop = group.cancel_scope.cancel
-            if isinstance(self._source, list | tuple):
-                send.close()
-                self._share(group, tuple(self._source))
-            else:
-                with send:
-                    self._feed(self._source, group, send, receive)
-            self._watch()
+        with send, receive:
+            try:
+                with create_task_group() as group:
+                    self._stop = group.cancel_scope.cancel
+                    if isinstance(self._source, list | tuple):
+                        self._share(group, tuple(self._source))
+                    else:
+                        self._feed(self._source, group, send, receive)
+                    self._watch()
+            except BaseExceptionGroup as failed:
+                # Workers catch what items raise. What else there is (no thread to be had, say) leaves bare as well.
+                raise failed.exceptions[0] from failed
 
     def _share(self, group: TaskGroup, items: tuple[Any, ...]) -> None:
         """Let the workers take the items themselves: nothing is handed over, nobody waits."""
@@ -142,6 +147,7 @@ class Batch:
             return self._admit(index, items[index]) if index < len(items) else None
 
         self._pulled = len(items)
+        self._exhausted = True
         for _ in range(min(self._limit, len(items))):
             group.start_soon(self._work, pull)
 
@@ -165,8 +171,11 @@ class Batch:
                 item = next(source, _END)
             except Exception as exc:
                 self._source_error = exc
+                send.close()
                 return
             if item is _END:
+                self._exhausted = True
+                send.close()
                 return
             if self._pulled < self._limit:
                 group.start_soon(self._work, pull)

@@ -2,15 +2,15 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
-import anyio
 import anyio.lowlevel
-from anyio import CapacityLimiter, CapacityLimiterStatistics, Event, WouldBlock
+from anyio import Event, WouldBlock
 
 from .._mutex import ProcessMutex
+from ._limiter import CapacityLimiter, CapacityLimiterStatistics
+from ._permits import Permits, Waiter, WaitStatistics
 from .scopes import CancelScope
 from .tasks import current_task
 
@@ -28,13 +28,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class WaitStatistics:
-    """How many tasks wait for a primitive."""
-
-    tasks_waiting: int
 
 
 class Mutex:
@@ -62,66 +55,7 @@ class Mutex:
         pass
 
 
-class _Waiter:
-    """One task in the queue of a primitive."""
-
-    __slots__ = ("event", "granted", "task")
-
-    def __init__(self, task: object) -> None:
-        self.task = task
-        self.event = Event()
-        self.granted = False
-
-
-class _Permits:
-    """A number of permits, handed over in the order of asking.
-
-    anyio's own lock and semaphore go through the event loop even when free, or remember the first event loop
-    they met; these do neither.
-    """
-
-    __slots__ = ("__weakref__", "_free", "_waiters")
-
-    def __init__(self, permits: int) -> None:
-        self._free = permits
-        self._waiters: deque[_Waiter] = deque()
-
-    def _granted_to(self, task: object) -> None:
-        """Called with the new owner just before it learns of it."""
-
-    def _give_back(self) -> None:
-        if not self._waiters:
-            self._free += 1
-            return
-        waiter = self._waiters.popleft()
-        self._granted_to(waiter.task)
-        waiter.granted = True
-        waiter.event.set()
-
-    async def _wait(self, task: object) -> None:
-        """Wait for a permit."""
-        waiter = _Waiter(task)
-        self._waiters.append(waiter)
-        try:
-            await waiter.event.wait()
-        except BaseException:
-            if waiter.granted:
-                # An event loop delivers its cancellation without fail: somebody else takes the permit.
-                self._give_back()
-            else:
-                self._waiters.remove(waiter)
-            raise
-
-    def statistics(self) -> WaitStatistics:
-        """How many tasks are waiting.
-
-        Returns:
-            A snapshot.
-        """
-        return WaitStatistics(len(self._waiters))
-
-
-class Lock(_Permits):
+class Lock(Permits):
     """A lock for one task at a time, handed over in the order of asking.
 
     Taking a free lock does not wait, so it is no place where a cancellation arrives. A task that holds the
@@ -181,7 +115,7 @@ class Lock(_Permits):
 
     def _give_back(self) -> None:
         self._owner = None
-        _Permits._give_back(self)
+        Permits._give_back(self)
 
     def locked(self) -> bool:
         """True while a task holds the lock."""
@@ -196,7 +130,7 @@ class Lock(_Permits):
         self.release()
 
 
-class Semaphore(_Permits):
+class Semaphore(Permits):
     """A number of permits, handed over in the order of asking.
 
     Taking a free permit does not wait, so it is no place where a cancellation arrives.
@@ -283,7 +217,7 @@ class Condition:
 
     def __init__(self, lock: Lock | None = None) -> None:
         self._lock = lock or Lock()
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: deque[Waiter] = deque()
 
     async def acquire(self) -> None:
         """Take the lock, waiting for it if needed."""
@@ -340,7 +274,7 @@ class Condition:
         """
         await anyio.lowlevel.checkpoint_if_cancelled()
         self._check_owned()
-        waiter = _Waiter(None)
+        waiter = Waiter(None)
         self._waiters.append(waiter)
         self._lock.release()
         try:

@@ -1,13 +1,13 @@
 """The capacity limiter."""
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
 
 from .._mutex import ProcessMutex
 from ._exceptions import Cancelled, WouldBlock
-from ._parking import Task, Waiter, current, withdraw
+from ._parking import Waiter, current
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +20,13 @@ class CapacityLimiterStatistics:
     tasks_waiting: int
 
 
-class _Borrowing(Waiter):
-    __slots__ = ("borrower",)
-
-    def __init__(self, task: Task, borrower: object) -> None:
-        super().__init__(task)
-        self.borrower = borrower
-
-
 class CapacityLimiter:
     """Limits how many tasks do something at once, with a total that can be changed at any time.
 
     A borrower (normally the task) holds at most one token.
 
     Args:
-        total_tokens: How many tokens there are: an integer, or `inf`.
+        total_tokens: How many tokens there are: an integer, or `inf`. With 0 everyone waits until it is raised.
     """
 
     __slots__ = ("__weakref__", "_borrowers", "_mutex", "_total", "_waiters")
@@ -42,7 +34,7 @@ class CapacityLimiter:
     def __init__(self, total_tokens: float) -> None:
         self._total = _checked_total(total_tokens)
         self._borrowers: dict[object, None] = {}
-        self._waiters: deque[_Borrowing] = deque()
+        self._waiters: OrderedDict[object, Waiter] = OrderedDict()
         self._mutex = ProcessMutex()
 
     @property
@@ -105,23 +97,24 @@ class CapacityLimiter:
             borrower: Who holds the token, and gives it back.
 
         Raises:
-            RuntimeError: The borrower holds one already.
+            RuntimeError: The borrower holds one already, or waits for one.
         """
         task = current()
         task.limit()
-        waiter = _Borrowing(task, borrower)
+        waiter = Waiter(task)
         with self._mutex:
             self._check_new(borrower)
             if not self._waiters and len(self._borrowers) < self._total:
                 self._borrowers[borrower] = None
                 return
-            self._waiters.append(waiter)
+            self._waiters[borrower] = waiter
         try:
             while not waiter.granted:
                 task.park()
         except BaseException as error:
-            if withdraw(self._waiters, waiter) or not waiter.settle():
-                raise
+            with self._mutex:
+                if self._waiters.pop(borrower, None) is not None or not waiter.granted:
+                    raise
             if not isinstance(error, Cancelled):
                 self.release_on_behalf_of(borrower)
                 raise
@@ -152,6 +145,8 @@ class CapacityLimiter:
     def _check_new(self, borrower: object) -> None:
         if borrower in self._borrowers:
             raise RuntimeError("this borrower is already holding one of this CapacityLimiter's tokens")
+        if borrower in self._waiters:
+            raise RuntimeError("this borrower is already waiting for one of this CapacityLimiter's tokens")
 
     def _dispatch(self) -> None:
         """Hand free tokens to waiting tasks."""
@@ -159,8 +154,8 @@ class CapacityLimiter:
             with self._mutex:
                 if not self._waiters or len(self._borrowers) >= self._total:
                     return
-                waiter = self._waiters.popleft()
-                self._borrowers[waiter.borrower] = None
+                borrower, waiter = self._waiters.popitem(last=False)
+                self._borrowers[borrower] = None
                 waiter.granted = True
             waiter.task.wake()
 
@@ -187,6 +182,6 @@ class CapacityLimiter:
 def _checked_total(value: float) -> float:
     if value != inf and not isinstance(value, int):
         raise TypeError("total_tokens must be an int or math.inf")
-    if value < 1:
-        raise ValueError("total_tokens must be >= 1")
+    if value < 0:
+        raise ValueError("total_tokens must be >= 0")
     return value
