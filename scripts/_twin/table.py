@@ -22,6 +22,7 @@ NAMES: dict[str, str] = {
 #: Dotted names, in code and in text. A value may begin with its key: what already reads like the value stays.
 DOTTED: dict[str, str] = {
     "pynector.transports.async": "pynector.transports.sync",
+    "pynector.concurrency": "pynector.concurrency.sync",
 }
 
 #: The protocol names of the language, which `unasync` knows too; they are not counted.

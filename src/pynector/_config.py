@@ -125,17 +125,35 @@ def check_timeout(value: float | None, name: str = "timeout") -> float | None:
     return None if value is None else float(value)
 
 
-def check_count(value: int, name: str) -> int:
+def check_count(value: int, name: str, *, maximum: int | None = None) -> int:
     """Return a number of things given as an argument, checked.
 
     Args:
         value: An integer of 1 or more.
         name: The name of the argument, for the text of an error.
+        maximum: The most it may be; None for no limit.
 
     Raises:
         ConfigurationError: It is something else.
     """
     _checked(SETTINGS["max_concurrency"], value, f"argument `{name}`", parse=False)
+    if maximum is not None and value > maximum:
+        raise ConfigurationError(f"argument `{name}`: {_short(value)} is not accepted; give at most {maximum}")
+    return value
+
+
+def check_flag(value: bool, name: str) -> bool:
+    """Return a switch given as an argument, checked.
+
+    Args:
+        value: True or False, and nothing that merely counts as one of them.
+        name: The name of the argument, for the text of an error.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"argument `{name}`: {_short(value)} is not accepted; give True or False")
     return value
 
 
@@ -196,7 +214,9 @@ def _base_url(value: object) -> str:
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or "?" in value or "#" in value:
             raise _BadValue
-        _ = parts.port  # raises ValueError for one that is no number
+        # `port` raises ValueError for one that is no number, or above 65535.
+        if parts.port == 0:
+            raise _BadValue
     return value
 
 

@@ -1,5 +1,6 @@
 """What `progress=` of a batch may be, made into one callback."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -45,7 +46,8 @@ def make_progress(
         total: How many items there are, if that is known.
 
     Raises:
-        ConfigurationError: It is neither, or tqdm is not installed.
+        ConfigurationError: It is neither, or a callable that can't be called with two numbers, or is async; or tqdm
+            is not installed.
     """
     if progress is False:
         return None, _nothing
@@ -53,7 +55,23 @@ def make_progress(
         bar = _Bar(total)
         return bar, bar.close
     if callable(progress):
+        _check_callback(progress)
         return progress, _nothing
     raise ConfigurationError(
         f"progress is of type {type(progress).__name__}: give True, False, or a callable taking (done, total)"
     )
+
+
+def _check_callback(callback: Callable[..., object]) -> None:
+    """Refuse, before anything is sent, what would fail with the first finished item."""
+    name = getattr(callback, "__qualname__", type(callback).__qualname__)
+    if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(type(callback).__call__):
+        raise ConfigurationError(f"progress: {name} is an async function; give a plain one taking (done, total)")
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):
+        return  # a builtin that does not tell
+    try:
+        signature.bind(0, None)
+    except TypeError as error:
+        raise ConfigurationError(f"progress: {name} can't be called with (done, total): {error}") from None

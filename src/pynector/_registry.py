@@ -44,8 +44,7 @@ class TransportFactoryRegistry(Generic[T]):
         Raises:
             ConfigurationError: It has no `create_transport`, or the name is empty.
         """
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"a transport's name must be a text that is not empty, not {name!r}")
+        _check_name(name)
         if not callable(getattr(factory, "create_transport", None)):
             raise ConfigurationError(
                 f"{type(factory).__name__} is no transport factory: it has no method create_transport(**options)"
@@ -58,6 +57,7 @@ class TransportFactoryRegistry(Generic[T]):
         Raises:
             ConfigurationError: There is none; the text names those there are.
         """
+        _check_name(name)
         if name not in self._factories:
             check_names("transport", [name], self.names())
             loaded = self._entry_points()[name].load()
@@ -79,3 +79,8 @@ class TransportFactoryRegistry(Generic[T]):
 
     def _entry_points(self) -> dict[str, Any]:
         return {} if self._group is None else {point.name: point for point in entry_points(group=self._group)}
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"a transport's name must be a text that is not empty, not {name!r:.80}")

@@ -224,6 +224,8 @@ class TransportError(PynectorError):
 
     sent: bool = True
     transient: bool = False
+    stale: bool = False
+    """Whether it went out on a connection that had been idle and, it seems, was closed by the server meanwhile."""
 
     def __init__(
         self,

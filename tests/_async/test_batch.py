@@ -1,5 +1,6 @@
 """Batches: any iterable in, one outcome per item out, in order."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -220,3 +221,30 @@ async def test_timeout_while_waiting_to_retry(server: LocalServer, no_leaks: Non
     assert [outcome.state for outcome in results.outcomes][:2] == ["failed", "failed"]
     assert all(outcome.attempts >= 1 for outcome in results.outcomes[:2])
     assert server.requests.count >= 2
+
+
+@pytest.mark.parametrize("kind", [list, deque, lambda items: dict(enumerate(items)).values()])
+async def test_every_item_of_a_sized_input_has_an_outcome(server: LocalServer, kind: Any, no_leaks: None) -> None:
+    requests = kind([{"path": "/delay?s=10"}] * 20)
+    async with AsyncPynector(base_url=server.url) as client:
+        results = await client.batch_request(requests, max_concurrency=2, timeout=0.3)
+    assert [outcome.index for outcome in results.outcomes] == list(range(20))
+    states = [outcome.state for outcome in results.outcomes]
+    assert states == ["unknown"] * 2 + ["not_sent"] * 18
+
+
+async def test_what_happens_to_a_list_meanwhile_changes_nothing(server: LocalServer) -> None:
+    requests = [{"path": f"/index/{n}"} for n in range(30)]
+
+    def progress(done: int, total: int | None) -> None:
+        requests.clear()
+
+    async with AsyncPynector(base_url=server.url) as client:
+        results = await client.batch_request(requests, max_concurrency=2, progress=progress)
+    assert [response.json()["index"] for response in results] == list(range(30))
+
+
+async def test_few_workers_for_quick_items(server: LocalServer) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        results = await client.batch_request(iter(indexes(50)), max_concurrency=100_000)
+    assert [response.json()["index"] for response in results] == list(range(50))

@@ -211,3 +211,52 @@ async def test_streams_of_a_custom_transport() -> None:
         with pytest.raises(errors.ConfigurationError, match="Echo can't stream"):
             async with client.stream("abc"):
                 pass
+
+
+async def test_a_late_answer_is_not_taken_for_the_next_one(no_leaks: None) -> None:
+    class Slow(Echo):
+        async def connect(self) -> None:
+            await super().connect()
+            self.pending.clear()
+
+        async def receive(self) -> AsyncIterator[Any]:
+            await sleep(0.5 if self.pending[0] == 0 else 0.01)
+            yield self.pending.pop(0)
+
+    transport = Slow()
+    async with AsyncPynector(transport) as client:
+        results = await client.batch_request([(0, {"timeout": 0.1}), 1, 2, 3], max_concurrency=1)
+    assert isinstance(results[0], errors.TimeoutError)
+    assert results.outcomes[0].state == "unknown"
+    assert results[1:] == [1, 2, 3]
+    assert transport.connected == 2
+
+
+async def test_waiting_for_the_turn_is_not_sending(no_leaks: None) -> None:
+    class Slow(Echo):
+        async def send(self, message: Any, **options: Any) -> None:
+            await sleep(5)
+
+    async with AsyncPynector(Slow()) as client:
+        results = await client.batch_request(range(5), max_concurrency=5, timeout=0.1)
+    assert sorted(outcome.state for outcome in results.outcomes) == ["not_sent"] * 4 + ["unknown"]
+
+
+async def test_the_timeout_covers_connecting(no_leaks: None) -> None:
+    class SlowToConnect(Echo):
+        async def connect(self) -> None:
+            await sleep(5)
+
+    client = AsyncPynector(SlowToConnect())
+    with pytest.raises(errors.TimeoutError, match="a message of type str"):
+        await client.request("hello", timeout=0.1)
+    results = await client.batch_request(["hello"], timeout=0.1)
+    assert [outcome.state for outcome in results.outcomes] == ["not_sent"]
+    await client.aclose()
+
+
+async def test_a_stream_wants_a_with_block() -> None:
+    client = AsyncPynector(Echo())
+    with pytest.raises(TypeError, match="inside its with block"):
+        async for _ in client.stream("abc"):
+            pass

@@ -514,13 +514,14 @@ async def test_what_is_not_ours_to_translate_passes_through() -> None:
 async def test_options_that_no_request_has() -> None:
     transport = AsyncHTTPTransport("http://127.0.0.1:1")
     with pytest.raises(errors.ConfigurationError, match="unknown option 'retries'"):
-        transport.prepare({"path": "/"}, retries=1)
+        transport.prepare({"path": "/"}, {"retries": 1})
 
 
 async def test_something_else_as_client() -> None:
-    transport = AsyncHTTPTransport("http://127.0.0.1:1", client=object())
-    with pytest.raises(errors.ConfigurationError, match=r"client= is a object: give an httpx\."):
-        await transport.connect()
+    with pytest.raises(errors.ConfigurationError, match=r"give an httpx\."):
+        AsyncHTTPTransport("http://127.0.0.1:1", client=object())
+    with pytest.raises(errors.ConfigurationError, match=r"give an httpx\."):
+        AsyncHTTPTransport("http://127.0.0.1:1", client=5)
 
 
 # Secrets
@@ -539,7 +540,7 @@ async def test_no_credential_shows(server: LocalServer) -> None:
     async with AsyncPynector(transport) as client:
         await client.get("/items/1")
         data = {"path": "/items/1", "headers": {"X-Api-Key": SECRET}}
-        shown = [transport, factory, client, transport.stream(data), client.stream(data), transport.prepare(data)]
+        shown = [transport, factory, client, transport.stream(data), client.stream(data), transport.prepare(data, {})]
         shown += [transport._engine, transport._builder]
         for thing in shown:
             assert SECRET not in repr(thing)

@@ -210,3 +210,52 @@ def test_streams_of_a_custom_transport() -> None:
     with Pynector(Echo()) as client, pytest.raises(errors.ConfigurationError, match="Echo can't stream"):
         with client.stream("abc"):
             pass
+
+
+def test_a_late_answer_is_not_taken_for_the_next_one(no_leaks: None) -> None:
+    class Slow(Echo):
+        def connect(self) -> None:
+            super().connect()
+            self.pending.clear()
+
+        def receive(self) -> Iterator[Any]:
+            sleep(0.5 if self.pending[0] == 0 else 0.01)
+            yield self.pending.pop(0)
+
+    transport = Slow()
+    with Pynector(transport) as client:
+        results = client.batch_request([(0, {"timeout": 0.1}), 1, 2, 3], max_concurrency=1)
+    assert isinstance(results[0], errors.TimeoutError)
+    assert results.outcomes[0].state == "unknown"
+    assert results[1:] == [1, 2, 3]
+    assert transport.connected == 2
+
+
+def test_waiting_for_the_turn_is_not_sending(no_leaks: None) -> None:
+    class Slow(Echo):
+        def send(self, message: Any, **options: Any) -> None:
+            sleep(5)
+
+    with Pynector(Slow()) as client:
+        results = client.batch_request(range(5), max_concurrency=5, timeout=0.1)
+    assert sorted(outcome.state for outcome in results.outcomes) == ["not_sent"] * 4 + ["unknown"]
+
+
+def test_the_timeout_covers_connecting(no_leaks: None) -> None:
+    class SlowToConnect(Echo):
+        def connect(self) -> None:
+            sleep(5)
+
+    client = Pynector(SlowToConnect())
+    with pytest.raises(errors.TimeoutError, match="a message of type str"):
+        client.request("hello", timeout=0.1)
+    results = client.batch_request(["hello"], timeout=0.1)
+    assert [outcome.state for outcome in results.outcomes] == ["not_sent"]
+    client.close()
+
+
+def test_a_stream_wants_a_with_block() -> None:
+    client = Pynector(Echo())
+    with pytest.raises(TypeError, match="inside its with block"):
+        for _ in client.stream("abc"):
+            pass

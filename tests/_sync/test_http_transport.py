@@ -504,13 +504,14 @@ def test_what_is_not_ours_to_translate_passes_through() -> None:
 def test_options_that_no_request_has() -> None:
     transport = HTTPTransport("http://127.0.0.1:1")
     with pytest.raises(errors.ConfigurationError, match="unknown option 'retries'"):
-        transport.prepare({"path": "/"}, retries=1)
+        transport.prepare({"path": "/"}, {"retries": 1})
 
 
 def test_something_else_as_client() -> None:
-    transport = HTTPTransport("http://127.0.0.1:1", client=object())
-    with pytest.raises(errors.ConfigurationError, match=r"client= is a object: give an httpx\."):
-        transport.connect()
+    with pytest.raises(errors.ConfigurationError, match=r"give an httpx\."):
+        HTTPTransport("http://127.0.0.1:1", client=object())
+    with pytest.raises(errors.ConfigurationError, match=r"give an httpx\."):
+        HTTPTransport("http://127.0.0.1:1", client=5)
 
 
 # Secrets
@@ -529,7 +530,7 @@ def test_no_credential_shows(server: LocalServer) -> None:
     with Pynector(transport) as client:
         client.get("/items/1")
         data = {"path": "/items/1", "headers": {"X-Api-Key": SECRET}}
-        shown = [transport, factory, client, transport.stream(data), client.stream(data), transport.prepare(data)]
+        shown = [transport, factory, client, transport.stream(data), client.stream(data), transport.prepare(data, {})]
         shown += [transport._engine, transport._builder]
         for thing in shown:
             assert SECRET not in repr(thing)

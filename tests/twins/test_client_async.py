@@ -9,8 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
-from pynector import AsyncPynector, errors
+from pynector import AsyncPynector, Pynector, errors
 from pynector.testing import LocalServer
+from pynector.transport.http import AsyncHTTPTransport, HTTPTransport
 
 
 def test_another_event_loop_is_refused(server: LocalServer) -> None:
@@ -151,3 +152,41 @@ def test_a_forked_child_starts_with_fresh_connections(server: LocalServer) -> No
             assert server.connections.total == before + 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("source", [lambda: list(range(10)), lambda: iter(range(10))])
+def test_a_cancellation_that_nobody_asked_for(source: Any) -> None:
+    """It ends its own item, and no answer slips into another slot."""
+
+    class Stray:
+        async def connect(self) -> None: ...
+        async def disconnect(self) -> None: ...
+        async def send(self, message: Any) -> None: ...
+        def receive(self) -> Any: ...
+        async def request(self, message: int, *, timeout: float | None) -> int:
+            if message == 3:
+                sleeping = asyncio.ensure_future(asyncio.sleep(1))
+                sleeping.cancel()
+                await sleeping
+            return message
+
+    async def main() -> None:
+        async with AsyncPynector(Stray()) as client:  # type: ignore[arg-type]
+            results = await client.batch_request(source(), max_concurrency=2)
+            assert [*results[:3], *results[4:]] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+            assert isinstance(results[3], errors.TransportError)
+            assert results.outcomes[3].state == "unknown"
+            with pytest.raises(errors.TransportError, match="nothing was cancelled"):
+                await client.batch_request(source(), raise_on_error=True)
+
+    asyncio.run(main())
+
+
+def test_a_transport_of_the_other_colour(server: LocalServer) -> None:
+    async def main() -> None:
+        with pytest.raises(errors.ConfigurationError, match="plain function"):
+            await AsyncPynector(HTTPTransport(server.url)).get("/items/1")  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    with pytest.raises(errors.ConfigurationError, match="async function"):
+        Pynector(AsyncHTTPTransport(server.url)).get("/items/1")  # type: ignore[arg-type]

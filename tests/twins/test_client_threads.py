@@ -301,8 +301,15 @@ def test_no_thread_to_be_had(server: LocalServer, monkeypatch: pytest.MonkeyPatc
             raise RuntimeError("can't start new thread")
         start(thread)
 
+    def refuse_all(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with Pynector(base_url=server.url) as client:
+        for requests in ([{"path": "/slow/1?ms=50"}] * 30, iter([{"path": "/slow/1?ms=50"}] * 30)):
+            results = client.batch_request(requests, max_concurrency=30)
+            assert len(results.ok) == 30  # by as many workers as there are
+        monkeypatch.setattr(threading.Thread, "start", refuse_all)
+        time.sleep(1.5)
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            client.batch_request([{"path": "/slow/1?ms=50"}] * 30, max_concurrency=30)
-        assert client.get("/items/1").json()["id"] == 1
+            client.batch_request([{"path": "/items/1"}])

@@ -13,6 +13,7 @@ from pynector._config import (
     UnsetType,
     check_config,
     check_count,
+    check_flag,
     check_names,
     check_timeout,
     resolve,
@@ -170,6 +171,26 @@ def test_check_count():
     for bad in (0, -1, 1.0, True, "3", None):
         with pytest.raises(ConfigurationError, match=r"argument `buffer`: .* give an integer of 1 or more"):
             check_count(bad, "buffer")
+
+
+def test_check_count_with_a_maximum():
+    assert check_count(5, "buffer", maximum=5) == 5
+    with pytest.raises(ConfigurationError, match=r"argument `buffer`: 6 is not accepted; give at most 5"):
+        check_count(6, "buffer", maximum=5)
+
+
+def test_check_flag():
+    assert check_flag(True, "verify_ssl") is True
+    assert check_flag(False, "verify_ssl") is False
+    for bad in (0, 1, None, "yes", []):
+        with pytest.raises(ConfigurationError, match=r"argument `verify_ssl`: .* give True or False"):
+            check_flag(bad, "verify_ssl")
+
+
+@pytest.mark.parametrize("port", [0, 65536, 99999, -1])
+def test_ports_there_are_none_of(port):
+    with pytest.raises(ConfigurationError, match="argument `base_url`"):
+        resolve("base_url", f"https://h:{port}/")
 
 
 def test_secret():

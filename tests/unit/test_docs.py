@@ -131,7 +131,7 @@ def run(source: str, block: Block, colour: str) -> None:
 
 
 def test_there_are_examples_in_every_guide() -> None:
-    guides = {"README.md", "docs/client.md", "docs/transport.md", "docs/http_transport.md"}
+    guides = {"README.md", "docs/client.md", "docs/transport.md", "docs/http_transport.md", "docs/concurrency.md"}
     assert guides <= {block.file for block in EXAMPLES if is_async(block)}
     assert guides - {"docs/http_transport.md"} <= {block.file for block in EXAMPLES if not is_async(block)}
 

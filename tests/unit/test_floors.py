@@ -15,19 +15,19 @@ ROOT = Path(pynector.__file__).parent
 # Lowest first. A name stands for a module or a package; what stands on one line may not import its neighbours there,
 # unless it says so.
 FLOORS: list[set[str]] = [
-    {"errors", "_version"},
+    {"_mutex", "_version", "errors"},
     {"_config", "_messages", "_policies"},
     {"_http", "_options", "_progress", "_registry"},
     {"_concurrency"},
     {"_async", "_sync"},
-    {"transport", "__init__"},
+    {"transport", "concurrency", "__init__"},
     {"testing", "cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 CONCURRENCY = {"anyio", "asyncio", "threading", "_thread", "queue", "trio", "concurrent", "multiprocessing", "sniffio"}
-MAY_USE_CONCURRENCY = {"_concurrency", "testing", "cli"}
+MAY_USE_CONCURRENCY = {"_concurrency", "_mutex", "testing", "cli"}
 
 
 def part_of(path: Path) -> str:
@@ -86,6 +86,11 @@ def run_python(code: str) -> str:
             {"httpx", "httpcore", "anyio", "asyncio", "trio"},
         ),
         ("from pynector import AsyncPynector; AsyncPynector(base_url='http://h')", {"httpx", "httpcore", "trio"}),
+        (
+            "import pynector.concurrency; from pynector.concurrency.sync import *",
+            {"httpx", "httpcore", "anyio", "asyncio", "trio"},
+        ),
+        ("from pynector.concurrency import *", {"httpx", "httpcore", "trio"}),
     ],
 )
 def test_nothing_is_imported_before_it_is_needed(statement: str, absent: set[str]) -> None:

@@ -74,7 +74,7 @@ def test_the_headers_of_a_request_are_its_own():
         ({"content": 7}, "content: expected bytes"),
         ({"json": 1, "content": b""}, "json and content were given, but a request has one body"),
         ({"form": {}, "json": 1}, "json and form were given"),
-        ({"files": {}, "content": b""}, "files and content were given"),
+        ({"files": {"f": b""}, "content": b""}, "files and content were given"),
         ({"json": 1, "json_data": 1}, "json and json_data are two names of one thing"),
         ({"form": {}, "form_data": {}}, "form and form_data are two names of one thing"),
     ],

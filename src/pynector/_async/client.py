@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sized
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from .._concurrency.aio.colour import ColourGuard, iterate
+from .._concurrency.aio.colour import ColourGuard, invoke, iterate
 from .._concurrency.aio.locks import Lock
 from .._concurrency.aio.scopes import move_on_after
 from .._config import UNSET, UnsetType, check_config, check_names, check_timeout, resolve
@@ -138,9 +138,10 @@ class AsyncPynector(ColourGuard):
         """
         if "retry" in options:
             raise ConfigurationError("request_with_retry makes its own policy: use request(..., retry=...) instead")
-        policy = RetryPolicy(max_retries=max_retries, backoff_factor=retry_delay)
-        extra = {} if self._attempts is self._transport else {"idempotent": True}
-        return await self._call(data, {**options, **extra, "retry": policy}, Record())
+        # Whether a message of a transport that is not ours may be repeated, only the user knows, who asks for it here.
+        foreign = self._attempts is not self._transport
+        policy = RetryPolicy(max_retries=max_retries, backoff_factor=retry_delay, retry_non_idempotent=foreign)
+        return await self._call(data, {**options, "retry": policy}, Record())
 
     async def get(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
         """Send a GET request. `fields`: the parts of the request (`params`, `headers`, ...) and options."""
@@ -250,10 +251,15 @@ class AsyncPynector(ColourGuard):
 
         total = len(requests) if isinstance(requests, Sized) else None
         on_progress, close_progress = make_progress(progress, total)
-        await self.connect()
         try:
             batch = AsyncBatch(
-                call, source, total=total, limit=limit, raise_on_error=raise_on_error, on_progress=on_progress
+                self.connect,
+                call,
+                source,
+                total=total,
+                limit=limit,
+                raise_on_error=raise_on_error,
+                on_progress=on_progress,
             )
             return await batch.run(timeout)
         finally:
@@ -278,7 +284,7 @@ class AsyncPynector(ColourGuard):
                 raise ClosedError("this client is closed: make a new one")
             if self._home is None:
                 home = Home(type(self).__name__)
-                await self._transport.connect()
+                await invoke(self._transport.connect)
                 self._home = home
 
     def _leave_parent(self) -> None:
@@ -314,28 +320,31 @@ class AsyncPynector(ColourGuard):
     # Inside
 
     async def _call(self, data: Any, options: Mapping[str, Any], record: Record) -> Any:
-        if self._home is None or self._closed or self._home.left():
-            await self.connect()
+        if self._closed:
+            raise ClosedError("this client is closed: make a new one")
         timeout = self._timeout
         policy = self._retry or self._attempts.retry_policy
         raise_for_status = True
         if options:
-            timeout, policy, raise_for_status, rest = self._split(options)
-            prepared = self._attempts.prepare(data, **rest)
+            timeout, policy, raise_for_status, key, rest = self._split(options)
+            prepared = self._attempts.prepare(data, rest, idempotency_key=key)
         else:
-            prepared = self._attempts.prepare(data)
+            prepared = self._attempts.prepare(data, _NO_OPTIONS)
         if timeout is None:
-            return await run_attempts(
-                self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log
-            )
+            return await self._run(prepared, policy, record, raise_for_status)
         # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
         with move_on_after(timeout):
-            return await run_attempts(
-                self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log
-            )
+            return await self._run(prepared, policy, record, raise_for_status)
         raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared!r}, attempt {record.attempts}")
 
-    def _split(self, options: Mapping[str, Any]) -> tuple[float | None, RetryPolicy, bool, dict[str, Any]]:
+    async def _run(self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool) -> Any:
+        if self._home is None or self._closed or self._home.left():
+            await self.connect()
+        return await run_attempts(
+            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log
+        )
+
+    def _split(self, options: Mapping[str, Any]) -> tuple[float | None, RetryPolicy, bool, str | None, dict[str, Any]]:
         """The options that are ours, resolved, and the rest, which is the transport's."""
         rest = dict(options)
         timeout = check_timeout(name="timeout", value=rest.pop("timeout", self._timeout))
@@ -343,9 +352,10 @@ class AsyncPynector(ColourGuard):
         inherited = self._retry or self._attempts.retry_policy
         policy = inherited if isinstance(retry, UnsetType) else coerce_retry(retry)
         raise_for_status = rest.pop("raise_for_status", True)
+        key = rest.pop("idempotency_key", None)
         if isinstance(self._attempts, AsyncHTTPTransport):
             check_names("option", rest, REQUEST_OPTIONS)
-        return timeout, policy, raise_for_status, rest
+        return timeout, policy, raise_for_status, key, rest
 
     async def _shortcut(self, method: str, path: str, fields: Mapping[str, Any]) -> HttpMessage:
         request: dict[str, Any] = {"method": method, "path": path}
@@ -361,9 +371,14 @@ class AsyncPynector(ColourGuard):
         """The context manager of a transport's own stream."""
         await self.connect()
         if isinstance(self._transport, AsyncHTTPTransport):
-            timeout, policy, raise_for_status, rest = self._split(options)
+            timeout, policy, raise_for_status, key, _ = self._split(options)
             return self._transport.open_stream(
-                data, policy=policy, timeout=timeout, raise_for_status=raise_for_status, **rest
+                data,
+                policy=policy,
+                timeout=timeout,
+                raise_for_status=raise_for_status,
+                idempotency_key=key,
+                log=self._log,
             )
         if not callable(getattr(self._transport, "stream", None)):
             raise ConfigurationError(f"{type(self._transport).__name__} can't stream: it has no method stream(message)")
@@ -376,6 +391,7 @@ def _not_a_batch(requests: object) -> ConfigurationError:
     )
 
 
+_NO_OPTIONS: Mapping[str, Any] = {}
 _SETTINGS_OF_HTTP = (("base_url", "base_url"), ("max_retries", "max_retries"), ("http_engine", "engine"))
 
 

@@ -1,26 +1,31 @@
 """Transports that are not ours, as the retry loop sees them."""
 
 import builtins
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from .._concurrency.aio.clock import current_time
+from .._concurrency.aio.clock import checkpoint_if_cancelled, current_time
 from .._concurrency.aio.locks import Lock
-from .._concurrency.aio.scopes import current_effective_deadline
+from .._concurrency.aio.scopes import current_effective_deadline, shield
 from .._policies.retry import Failure, RetryPolicy
 from ..errors import TransportError
+from .attempts import Record
 from .transports.protocol import AsyncTransport
 
 
 class ForeignCall:
     """What the user gave for one call."""
 
-    __slots__ = ("data", "idempotency_key", "idempotent", "options")
+    __slots__ = ("data", "idempotent", "options")
 
-    def __init__(self, data: Any, options: dict[str, Any], idempotency_key: str | None, idempotent: bool) -> None:
+    def __init__(self, data: Any, options: Mapping[str, Any], *, idempotent: bool) -> None:
         self.data = data
         self.options = options
-        self.idempotency_key = idempotency_key
         self.idempotent = idempotent
+
+    def __repr__(self) -> str:
+        return f"a message of type {type(self.data).__name__}"
 
 
 class _AsyncForeign:
@@ -30,11 +35,9 @@ class _AsyncForeign:
         self.transport: Any = transport
         self.retry_policy = retry_policy
 
-    def prepare(
-        self, data: Any, *, idempotency_key: str | None = None, idempotent: bool = False, **options: Any
-    ) -> ForeignCall:
+    def prepare(self, data: Any, options: Mapping[str, Any], *, idempotency_key: str | None = None) -> ForeignCall:
         """Data and options go to the transport unchanged."""
-        return ForeignCall(data, options, idempotency_key, idempotent or idempotency_key is not None)
+        return ForeignCall(data, options, idempotent=idempotency_key is not None)
 
     def judge(self, prepared: ForeignCall, answer: Any) -> Failure | None:
         """Whatever comes back is an answer."""
@@ -61,32 +64,56 @@ class AsyncSerialised(_AsyncForeign):
     def __init__(self, transport: AsyncTransport, retry_policy: RetryPolicy) -> None:
         super().__init__(transport, retry_policy)
         self._turn = Lock()
+        self._interrupted = False
 
-    async def attempt(self, prepared: ForeignCall) -> Any:
+    async def attempt(self, prepared: ForeignCall, record: Record) -> Any:
         """Send, then take the first thing received."""
         async with self._turn:
-            await self.transport.send(prepared.data, **prepared.options)
-            answers = aiter(self.transport.receive())
+            if self._interrupted:
+                # An answer to what was sent before may still come: it must not be taken for the answer to this.
+                with shield():
+                    await self.transport.disconnect()
+                    await self.transport.connect()
+                self._interrupted = False
+            # A lock is handed over even to a task that is cancelled: it must not send any more.
+            await checkpoint_if_cancelled()
+            record.sending()
             try:
-                return await anext(answers)
-            except StopAsyncIteration:
-                name = type(self.transport).__name__
-                raise TransportError(f"{name}.receive() ended without an answer to what was sent") from None
-            finally:
-                # An async generator left suspended would hold whatever it holds until the collector finds it.
-                aclose = getattr(answers, "aclose", None)
-                if aclose is not None:
-                    await aclose()
+                answer = await self._exchange(prepared)
+            except Exception:
+                raise  # the transport's own error: it knows how it stands
+            except BaseException:
+                self._interrupted = True
+                raise
+            record.answered()
+            return answer
+
+    async def _exchange(self, prepared: ForeignCall) -> Any:
+        await self.transport.send(prepared.data, **prepared.options)
+        answers = aiter(self.transport.receive())
+        try:
+            return await anext(answers)
+        except StopAsyncIteration:
+            name = type(self.transport).__name__
+            raise TransportError(f"{name}.receive() ended without an answer to what was sent") from None
+        finally:
+            # An async generator left suspended would hold whatever it holds until the collector finds it.
+            aclose = getattr(answers, "aclose", None)
+            if aclose is not None:
+                await aclose()
 
 
 class AsyncMultiplexed(_AsyncForeign):
     """A transport with `request`: any number of exchanges at once."""
 
-    async def attempt(self, prepared: ForeignCall) -> Any:
+    async def attempt(self, prepared: ForeignCall, record: Record) -> Any:
         """Let the transport do the exchange, and tell it how long it may take."""
         remaining = current_effective_deadline() - current_time()
-        timeout = None if remaining == float("inf") else max(remaining, 0.0)
-        return await self.transport.request(prepared.data, timeout=timeout, **prepared.options)
+        timeout = None if remaining == math.inf else max(remaining, 0.0)
+        record.sending()
+        answer = await self.transport.request(prepared.data, timeout=timeout, **prepared.options)
+        record.answered()
+        return answer
 
 
 def adapt(transport: AsyncTransport, retry_policy: RetryPolicy) -> AsyncSerialised | AsyncMultiplexed:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from .._concurrency.aio.colour import ColourGuard
 
@@ -23,6 +23,9 @@ class AsyncClientStream(ColourGuard):
         self._data = data
         self._options = options
         self._stream: Any = None
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError("a stream is read inside its with block: `async with client.stream(...) as response`")
 
     async def __aenter__(self) -> Any:
         self._stream = await self._open_stream(self._data, self._options)

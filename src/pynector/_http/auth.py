@@ -30,10 +30,8 @@ def authorization(auth: AuthTypes | None) -> bytes | None:
     )
 
 
-def from_userinfo(userinfo: bytes) -> bytes | None:
-    """The `Authorization` value for the `user:password` part of a URL, percent-decoded; None if there is none."""
-    if not userinfo:
-        return None
+def from_userinfo(userinfo: bytes) -> bytes:
+    """The `Authorization` value for the `user:password` part of a URL, percent-decoded."""
     user, _, password = userinfo.partition(b":")
     return _basic(unquote_to_bytes(user), unquote_to_bytes(password))
 

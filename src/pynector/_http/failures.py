@@ -52,6 +52,7 @@ def translate(exc: Exception, wire: WireRequest, *, partial: bytes | None = None
     if isinstance(exc, errors.TransportError):
         exc.method, exc.url = wire.method, wire.target.redacted
     elif (build := next(_entries(exc), None)) is not None:
+        _scrub(exc)
         error = _special(exc, partial) or build(str(exc))
         error.method, error.url = wire.method, wire.target.redacted
         error.args = (f"{error.args[0]}: {error.method} {error.url}",)
@@ -101,6 +102,13 @@ def _special(exc: Exception, partial: bytes | None) -> errors.TransportError | N
             # Nothing came back: a stale connection or a dying server, not a server that talks nonsense.
             return errors.HTTPProtocolError(text, transient=True)
     return None
+
+
+def _scrub(exc: Exception) -> None:
+    """Take the value of a refused header out of an error, and out of those that it will be shown with."""
+    for cause in _causes(exc):
+        if (text := str(cause)).startswith("Illegal header"):
+            cause.args = (" ".join(text.split()[:3]),)
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

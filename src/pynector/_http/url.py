@@ -22,6 +22,9 @@ _PLAIN_PATH = re.compile(
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNSENDABLE = re.compile(r"[^\x21-\x7e]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# What can be iterated over and is no list of values: a mapping would be sent without its values.
+_NO_LIST = (str, bytes, bytearray, memoryview, Mapping)
 _SUPPORTED = (b"http", b"https")
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 
@@ -44,7 +47,7 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         """The whole URL."""
-        return f"{self.origin.scheme.decode()}://{self.authority.decode()}{self.path.decode()}"
+        return (b"%s://%s%s" % (self.origin.scheme, self.authority, self.path)).decode()
 
     @property
     def redacted(self) -> str:
@@ -90,7 +93,9 @@ def parse_url(url: str) -> ParsedURL:
     if not all(0 < len(label) < 64 for label in host.removesuffix(b".").split(b".")):
         # Below, this would be a UnicodeError out of the name lookup.
         raise ConfigurationError(f"not a valid URL: {redact_url(url)!r} (a part of the host is empty or too long)")
-    port = parsed.port or _DEFAULT_PORTS[scheme]
+    port = _DEFAULT_PORTS[scheme] if parsed.port is None else parsed.port
+    if not 0 < port < 65536:
+        raise ConfigurationError(f"not a valid URL: {redact_url(url)!r} (a port is a number from 1 to 65535)")
     target = Target(Origin(scheme, host, port), parsed.netloc, parsed.raw_path)
     return ParsedURL(target, parsed.userinfo)
 
@@ -135,20 +140,18 @@ class URLBuilder:
         base = self._base
         if base is not None and _PLAIN_PATH.fullmatch(url):
             path = self._prefix + b"/" + url.lstrip("/").encode("ascii")
-            parsed = ParsedURL(base._replace(path=path), self.userinfo)
+            parsed = ParsedURL(Target(base.origin, base.authority, path), self.userinfo)
         elif base is None or _ABSOLUTE.match(url):
             parsed = parse_url(url)
         else:
             if _CONTROL.search(url):
                 raise ConfigurationError(f"the path {redact_url(url)!r} has a control character in it")
             prefix = Target(base.origin, base.authority, self._prefix + b"/")
-            parsed = parse_url(f"{prefix}{url.lstrip('/')}")._replace(userinfo=self.userinfo)
-        if params:
-            query = encode_params(params)
-            if query:
-                target = parsed.target
-                joint = b"&" if b"?" in target.path else b"?"
-                parsed = parsed._replace(target=target._replace(path=target.path + joint + query))
+            parsed = ParsedURL(parse_url(f"{prefix}{url.lstrip('/')}").target, self.userinfo)
+        if params and (query := encode_params(params)):
+            (origin, authority, path), userinfo = parsed
+            joint = b"&" if b"?" in path else b"?"
+            return ParsedURL(Target(origin, authority, path + joint + query), userinfo)
         return parsed
 
 
@@ -158,24 +161,55 @@ def encode_params(params: Params) -> bytes:
         params = params.decode("latin-1")
     if isinstance(params, str):
         # Text is taken as already encoded, but for what can't stand in a request line.
-        return _UNSENDABLE.sub(lambda m: quote(m[0]), params.lstrip("?")).encode("ascii")
+        return _UNSENDABLE.sub(_quoted, params.lstrip("?")).encode("ascii")
     pairs: list[tuple[str, str]] = []
-    for key, value in params.items() if isinstance(params, Mapping) else params:
-        if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-            pairs += [(str(key), _primitive(key, item)) for item in value]
+    for item in params.items() if isinstance(params, Mapping) else params:
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise ConfigurationError(
+                f"params: expected a mapping, or pairs (name, value), got {type(item).__name__} among the pairs"
+            )
+        key, value = item
+        name = _name(key)
+        if isinstance(value, Iterable) and not isinstance(value, _NO_LIST):
+            pairs += [(name, _primitive(key, each)) for each in value]
         else:
-            pairs.append((str(key), _primitive(key, value)))
-    return urlencode(pairs).encode("ascii")
+            pairs.append((name, _primitive(key, value)))
+    try:
+        return urlencode(pairs).encode("ascii")
+    except UnicodeEncodeError:
+        broken = next(name for name, value in pairs if _SURROGATE.search(name + value))
+        raise ConfigurationError(
+            f"query parameter {broken!r} holds a lone surrogate, which UTF-8 cannot encode"
+        ) from None
+
+
+def _quoted(match: re.Match[str]) -> str:
+    try:
+        return quote(match[0])
+    except UnicodeEncodeError:
+        raise ConfigurationError("params: the text holds a lone surrogate, which UTF-8 cannot encode") from None
+
+
+def _name(key: object) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, bytes):
+        return key.decode("utf-8", "replace")
+    if isinstance(key, int | float):
+        return str(key)
+    raise ConfigurationError(f"params: a name must be text, not {type(key).__name__} ({key!r:.80})")
 
 
 def _primitive(key: object, value: object) -> str:
+    if isinstance(value, str):
+        return value
     if value is True:
         return "true"
     if value is False:
         return "false"
     if value is None:
         return ""
-    if isinstance(value, str | int | float):
+    if isinstance(value, int | float):
         return str(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")

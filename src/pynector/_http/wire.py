@@ -18,6 +18,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 USER_AGENT: Final = b"pynector/" + __version__.encode("ascii")
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
+_NO_NAMES: Final[frozenset[bytes] | set[bytes]] = frozenset()
 
 
 class WireRequest:
@@ -81,7 +82,7 @@ class WireBuilder:
         cookies: The cookies of the client.
     """
 
-    __slots__ = ("_cookies", "_defaults", "_plain", "_urls")
+    __slots__ = ("_base_userinfo", "_cookies", "_elsewhere", "_home", "_origin", "_urls")
 
     def __init__(
         self,
@@ -92,15 +93,15 @@ class WireBuilder:
     ) -> None:
         self._urls = URLBuilder(base_url)
         self._cookies = cookies
-        defaults = default_headers()
-        credentials = authorization or from_userinfo(self._urls.userinfo)
-        if credentials:
-            defaults.append((b"Authorization", credentials))
-        given = headers.raw if headers else []
-        names = {name.lower() for name, _ in given}
-        merged = [item for item in defaults if item[0].lower() not in names] + list(given)
-        self._plain = merged
-        self._defaults = [(name.lower(), name, value) for name, value in merged]
+        base = self._urls.base
+        self._origin = None if base is None else base.origin
+        self._base_userinfo = self._urls.userinfo
+        # Those of the base URL are for its own server; what was given as `auth` or as a header is for all.
+        credentials = authorization
+        if credentials is None and self._base_userinfo:
+            credentials = from_userinfo(self._base_userinfo)
+        self._home = _Defaults(headers, credentials)
+        self._elsewhere = self._home if credentials == authorization else _Defaults(headers, authorization)
 
     def build(self, message: HttpMessage) -> WireRequest:
         """What `message` is on the wire.
@@ -110,52 +111,27 @@ class WireBuilder:
             SerializationError: Its body can't be encoded.
         """
         target, userinfo = self._urls.build(message.url, message.params)
-        given = message.headers.raw
-        body: bytes | StreamBody | None
-        body, content_type = encode_body(message)
-        if body is None:
-            body = stream_body(message)
-        if not given:
-            headers = [(b"Host", target.authority), *self._plain]
-            names: set[bytes] = set()
-        else:
+        at_home = target.origin == self._origin
+        defaults = self._home if at_home else self._elsewhere
+        names = _NO_NAMES
+        if message.headers:
+            given = message.headers.raw
             names = {name.lower() for name, _ in given}
             headers = [] if b"host" in names else [(b"Host", target.authority)]
-            headers += [(name, value) for lower, name, value in self._defaults if lower not in names]
+            headers += [(name, value) for lower, name, value in defaults.lowered if lower not in names]
             headers += given
-        # Those of the base URL are among the defaults, unless better ones were given.
-        own = userinfo if userinfo != self._urls.userinfo else b""
-        if b"authorization" not in names and (credentials := from_userinfo(own)):
-            headers = [item for item in headers if item[0].lower() != b"authorization"]
-            headers.append((b"Authorization", credentials))
-        if body is not None or message.method in _BODY_METHODS:
-            self._add_body_headers(headers, names, body, content_type)
-        return WireRequest(message.method, target, headers, body, message)
-
-    def _add_body_headers(
-        self,
-        headers: RawHeaders,
-        names: set[bytes],
-        body: bytes | StreamBody | None,
-        content_type: str | None,
-    ) -> None:
-        names = names | {lower for lower, _, _ in self._defaults if lower.startswith((b"content-", b"transfer-"))}
-        kind = content_type.encode("ascii") if content_type else None
-        if isinstance(body, StreamBody):
-            kind, length = body.content_type or kind, body.length
-            if kind and body.content_type and b"multipart/" in kind:
-                # Only the encoder knows the boundary.
-                headers[:] = [item for item in headers if item[0].lower() != b"content-type"]
-                names.discard(b"content-type")
         else:
-            length = len(body) if body is not None else 0
-        if kind and b"content-type" not in names:
-            headers.append((b"Content-Type", kind))
-        if b"content-length" not in names and b"transfer-encoding" not in names:
-            if length is None:
-                headers.append((b"Transfer-Encoding", b"chunked"))
-            else:
-                headers.append((b"Content-Length", str(length).encode("ascii")))
+            headers = [(b"Host", target.authority), *defaults.plain]
+        if userinfo and not (at_home and userinfo == self._base_userinfo) and b"authorization" not in names:
+            headers = [item for item in headers if item[0].lower() != b"authorization"]
+            headers.append((b"Authorization", from_userinfo(userinfo)))
+        body: bytes | StreamBody | None = None
+        if message.has_body or message.method in _BODY_METHODS:
+            body, content_type = encode_body(message)
+            if body is None:
+                body = stream_body(message)
+            _add_body_headers(headers, names | defaults.framing, body, content_type)
+        return WireRequest(message.method, target, headers, body, message)
 
     def with_cookies(self, wire: WireRequest) -> RawHeaders:
         """The headers of `wire` with the cookies of the client, which may change between two attempts."""
@@ -164,7 +140,9 @@ class WireBuilder:
         value = self._cookies.header(wire.method, wire.target, redirected=wire.redirected)
         if value is None:
             return wire.headers
-        own = [v for name, v in wire.headers if name.lower() == b"cookie"]
+        own = [v for name, v in wire.headers if len(name) == 6 and name.lower() == b"cookie"]
+        if not own:
+            return [*wire.headers, (b"Cookie", value)]
         others = [item for item in wire.headers if item[0].lower() != b"cookie"]
         return [*others, (b"Cookie", b"; ".join([*own, value]))]
 
@@ -172,6 +150,50 @@ class WireBuilder:
         """Keep the cookies of the answer to `wire`."""
         if self._cookies is not None:
             self._cookies.store(wire.method, wire.target, headers)
+
+
+class _Defaults:
+    """The headers that every request to some server has.
+
+    Attributes:
+        plain: As they are sent.
+        lowered: The same, each behind its name in lower case.
+        framing: The lower-case names of those that are about a body.
+    """
+
+    __slots__ = ("framing", "lowered", "plain")
+
+    def __init__(self, given: Headers | None, authorization: bytes | None) -> None:
+        own = given.raw if given else []
+        names = {name.lower() for name, _ in own}
+        defaults = default_headers()
+        if authorization:
+            defaults.append((b"Authorization", authorization))
+        self.plain = [item for item in defaults if item[0].lower() not in names] + own
+        self.lowered = [(name.lower(), name, value) for name, value in self.plain]
+        self.framing = {lower for lower, _, _ in self.lowered if lower.startswith((b"content-", b"transfer-"))}
+
+
+def _add_body_headers(
+    headers: RawHeaders, names: set[bytes] | frozenset[bytes], body: bytes | StreamBody | None, content_type: str | None
+) -> None:
+    """Say what the body is and where it ends, as far as the headers called `names` do not."""
+    kind = content_type.encode("ascii") if content_type else None
+    if isinstance(body, StreamBody):
+        kind, length = body.content_type or kind, body.length
+        if kind and body.content_type and b"multipart/" in kind:
+            # Only the encoder knows the boundary.
+            headers[:] = [item for item in headers if item[0].lower() != b"content-type"]
+            names = names - {b"content-type"}
+    else:
+        length = len(body) if body is not None else 0
+    if kind and b"content-type" not in names:
+        headers.append((b"Content-Type", kind))
+    if b"content-length" not in names and b"transfer-encoding" not in names:
+        if length is None:
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        else:
+            headers.append((b"Content-Length", b"%d" % length))
 
 
 def redirect(wire: WireRequest, step: RedirectStep) -> WireRequest:

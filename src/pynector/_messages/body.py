@@ -50,10 +50,9 @@ def encode_fields(fields: FieldTypes, where: str) -> str:
     pairs: list[tuple[str, str]] = []
     items: Iterable[Any] = fields.items() if isinstance(fields, Mapping) else fields
     for item in items:
-        try:
-            name, value = item
-        except (TypeError, ValueError):
-            raise SerializationError(f"{where}: expected pairs (name, value), got {type(item).__name__}") from None
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise SerializationError(f"{where}: expected pairs (name, value), got {type(item).__name__} among them")
+        name, value = item
         path = _member(where, name)
         if isinstance(value, list | tuple):
             pairs.extend((str(name), _scalar(each, f"{path}[{index}]")) for index, each in enumerate(value))

@@ -67,11 +67,13 @@ def checked_content(content: ContentTypes) -> ContentTypes:
         return bytes(content)
     if isinstance(content, Mapping) or not (hasattr(content, "read") or isinstance(content, Iterable | AsyncIterable)):
         raise wrong_type("content", content, "bytes, text, a file or an iterable of bytes (json= sends a value)")
+    if hasattr(content, "read"):
+        _check_file("content", content)
     return content
 
 
-def checked_files(files: FilesTypes) -> FilesTypes:
-    """Return uploads, if all of them are."""
+def checked_files(files: FilesTypes) -> FilesTypes | None:
+    """Return uploads, if all of them are; None if there are none."""
     if not isinstance(files, Mapping | list | tuple):
         raise wrong_type("files", files, "a mapping of field names to uploads, or pairs")
     for item in files.items() if isinstance(files, Mapping) else files:
@@ -88,9 +90,25 @@ def checked_files(files: FilesTypes) -> FilesTypes:
             content = upload[1]
         if isinstance(content, io.TextIOBase):
             raise ConfigurationError(f"{where}: the file is open in text mode; open it in binary mode ('rb')")
-        if not isinstance(content, bytes | str) and not hasattr(content, "read"):
-            raise wrong_type(where, content, "bytes, text or a binary file")
-    return files
+        if not isinstance(content, bytes | str):
+            if not hasattr(content, "read"):
+                raise wrong_type(where, content, "bytes, text or a binary file")
+            _check_file(where, content)
+    return files or None
+
+
+def _check_file(where: str, file: object) -> None:
+    """Refuse what looks like a file and cannot be read as one."""
+    from inspect import iscoroutinefunction  # costs an import that few requests need
+
+    kind = type(file).__name__
+    if iscoroutinefunction(getattr(file, "read", None)):
+        raise ConfigurationError(f"{where}: {kind} has to be awaited to be read; give a file from the built-in open()")
+    if getattr(file, "closed", False) is True:
+        raise ConfigurationError(f"{where}: the {kind} is closed; keep it open until the request has ended")
+    readable = getattr(file, "readable", None)
+    if readable is not None and not readable():
+        raise ConfigurationError(f"{where}: the {kind} is not open for reading; open it with 'rb'")
 
 
 def upload_contents(files: FilesTypes | None) -> Iterable[object]:

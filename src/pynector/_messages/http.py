@@ -135,8 +135,8 @@ class HttpMessage:
         self.form_data = form if form is None else checked_fields("form", form)
         self.files = files if files is None else checked_files(files)
         self.content_data = content if content is None else checked_content(content)
-        if (json is not None) + (form is not None or files is not None) + (content is not None) > 1:
-            names = ("json", json), ("form", form), ("files", files), ("content", content)
+        if (json is not None) + (form is not None or self.files is not None) + (content is not None) > 1:
+            names = ("json", json), ("form", form), ("files", self.files), ("content", content)
             given = " and ".join(name for name, value in names if value is not None)
             raise ConfigurationError(f"{given} were given, but a request has one body: give one of them")
         self.status_code = 0
@@ -163,26 +163,14 @@ class HttpMessage:
             raise wrong_type("a request", data, "a mapping with `path` or `url`, or an HttpMessage")
         if not data.keys() <= REQUEST_KEYS:
             check_names("request key", data, REQUEST_KEYS)
-        get = data.get
-        url = get("url", "")
-        if "path" in data:
-            if "url" in data:
+        fields = {**data}
+        if "path" in fields:
+            if "url" in fields:
                 raise ConfigurationError("path and url were given: give one of them")
-            url = data["path"]
-            if not isinstance(url, str):
-                raise wrong_type("path", url, "text")
-        return cls(
-            get("method", "GET"),
-            url,
-            get("params"),
-            get("headers"),
-            get("json"),
-            get("form"),
-            get("files"),
-            get("content"),
-            json_data=get("json_data"),
-            form_data=get("form_data"),
-        )
+            fields["url"] = fields.pop("path")
+            if not isinstance(fields["url"], str):
+                raise wrong_type("path", fields["url"], "text")
+        return cls(**fields)
 
     @classmethod
     def response(

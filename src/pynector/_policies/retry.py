@@ -23,6 +23,7 @@ class Failure:
         idempotent: Whether the request may be repeated whatever became of it: its method, an idempotency key.
         retry_after: Seconds the server asked to wait.
         should_retry: What the server said in `x-should-retry`, if it did.
+        immediate: Whether there is nothing to wait for: a kept connection turned out to be closed.
     """
 
     status: int | None = None
@@ -31,6 +32,7 @@ class Failure:
     idempotent: bool = False
     retry_after: float | None = None
     should_retry: bool | None = None
+    immediate: bool = False
 
 
 def _is_int(value: object) -> bool:
@@ -119,6 +121,8 @@ class RetryPolicy:
         """
         if retries >= self.max_retries or failure.should_retry is False or not self._is_retryable(failure):
             return None
+        if failure.immediate:
+            return 0.0
         # 2.0 ** 1024 overflows; long before that the wait is at its cap.
         backoff = min(self.backoff_max, self.backoff_factor * 2.0 ** min(retries, 1000))
         if failure.retry_after is None:

@@ -4,6 +4,7 @@
 import logging
 import random
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 from .._concurrency.threads.clock import current_time, sleep
@@ -20,15 +21,26 @@ class Record:
     """What happened to one call so far.
 
     Attributes:
-        attempts: How often it was sent.
-        in_flight: Whether it is on the wire now: if it is cancelled then, nobody knows whether it was processed.
+        attempts: How often it was tried.
+        sent: How often it went on the wire, as far as can be told.
+        unanswered: Whether it went on the wire and no whole answer was seen: nobody knows if it was processed.
     """
 
-    __slots__ = ("attempts", "in_flight")
+    __slots__ = ("attempts", "sent", "unanswered")
 
     def __init__(self) -> None:
         self.attempts = 0
-        self.in_flight = False
+        self.sent = 0
+        self.unanswered = False
+
+    def sending(self) -> None:
+        """It goes on the wire now."""
+        self.sent += 1
+        self.unanswered = True
+
+    def answered(self) -> None:
+        """Its answer is there."""
+        self.unanswered = False
 
 
 class Attempts(Protocol[_P]):
@@ -39,12 +51,12 @@ class Attempts(Protocol[_P]):
         """The policy that applies if the call and the client name none."""
         ...
 
-    def prepare(self, data: Any, *, idempotency_key: str | None = None, **options: Any) -> _P:
+    def prepare(self, data: Any, options: Mapping[str, Any], *, idempotency_key: str | None = None) -> _P:
         """Turn what the user gave into what every attempt sends."""
         ...
 
-    def attempt(self, prepared: _P) -> Any:
-        """Send it once."""
+    def attempt(self, prepared: _P, record: Record) -> Any:
+        """Send it once, and tell `record` when it goes on the wire and when its answer is there."""
         ...
 
     def judge(self, prepared: _P, answer: Any) -> Failure | None:
@@ -80,11 +92,9 @@ def run_attempts(
     started = time.perf_counter()
     while True:
         record.attempts += 1
-        record.in_flight = True
         try:
-            answer = transport.attempt(prepared)
+            answer = transport.attempt(prepared, record)
         except Exception as exc:
-            record.in_flight = False
             delay = _delay(policy, transport.excuse(prepared, exc), retries)
             if delay is None or _overruns(delay, exc):
                 if isinstance(exc, TransportError):
@@ -92,7 +102,6 @@ def run_attempts(
                 raise
             reason: object = type(exc).__name__
         else:
-            record.in_flight = False
             failure = transport.judge(prepared, answer)
             delay = None if failure is None else _delay(policy, failure, retries)
             if delay is None or _overruns(delay):

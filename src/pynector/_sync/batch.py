@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
+from .._concurrency.threads.colour import iterate
 from .._concurrency.threads.locks import Event
-from .._concurrency.threads.scopes import move_on_after
+from .._concurrency.threads.scopes import is_cancelled, move_on_after
 from .._concurrency.threads.streams import (
     EndOfStream,
     MemoryObjectReceiveStream,
@@ -15,8 +16,8 @@ from .._concurrency.threads.streams import (
     create_memory_object_stream,
 )
 from .._concurrency.threads.tasks import TaskGroup, create_task_group
-from .._messages.outcome import BatchResult, Outcome
-from ..errors import PynectorError, SourceError, TimeoutError
+from .._messages.outcome import BatchResult, Outcome, State
+from ..errors import HTTPDecodeError, HTTPIncompleteError, PynectorError, SourceError, TimeoutError, TransportError
 from .attempts import Record
 
 Call = Callable[[Any, Mapping[str, Any], Record], Any]
@@ -50,6 +51,7 @@ class Batch:
     caller reads it, as far ahead as there are workers.
 
     Args:
+        connect: Gets the client ready, before anything is read.
         call: Does one request.
         source: The items, `data` or `(data, options)`: a list or tuple, or an iterator.
         total: How many there are, if that is known.
@@ -60,6 +62,7 @@ class Batch:
 
     def __init__(
         self,
+        connect: Callable[[], None],
         call: Call,
         source: list[Any] | tuple[Any, ...] | Iterator[Any],
         *,
@@ -68,8 +71,11 @@ class Batch:
         raise_on_error: bool,
         on_progress: ProgressCallback | None,
     ) -> None:
+        self._connect = connect
         self._call = call
-        self._source = source
+        # A copy: what the user does to a list meanwhile changes nothing.
+        self._items = tuple(source) if isinstance(source, list | tuple) else None
+        self._source = iterate(()) if isinstance(source, list | tuple) else source
         self._limit = limit
         self._raise_on_error = raise_on_error
         self._on_progress = on_progress
@@ -98,44 +104,51 @@ class Batch:
             Exception: With `raise_on_error`, that of the first item that failed, with the finished `outcomes` on it.
         """
         started = time.perf_counter()
+        late = False
         if timeout is None:
             self._run()
-            late = False
         else:
             with move_on_after(timeout) as scope:
                 self._run()
             # The deadline may pass while the last item is being put into its slot.
-            late = scope.cancelled_caught and not (self._exhausted and len(self._outcomes) == self._pulled)
+            late = scope.cancelled_caught and not self._complete
         if self._error is not None:
             self._fail(self._error)
+        if late and self._raise_on_error and self._source_error is None:
+            self._fail(TimeoutError(f"the batch did not end within {timeout:.6g} s"))
+        if not self._complete:
+            self._settle(f"the batch did not end within {timeout:.6g} s" if late else "the batch was cut short")
         if self._source_error is not None:
             error = SourceError(
                 f"the input raised {type(self._source_error).__name__} after {self._pulled} items: {self._source_error}"
             )
             error.__cause__ = self._source_error
             self._fail(error)
-        if late:
-            if self._raise_on_error:
-                self._fail(TimeoutError(f"the batch did not end within {timeout:.6g} s"))
-            self._settle(f"the batch did not end within {timeout:.6g} s")
         return BatchResult(self._in_order(), elapsed=time.perf_counter() - started)
 
+    @property
+    def _complete(self) -> bool:
+        """Whether everything was read, and has its outcome."""
+        return self._exhausted and len(self._outcomes) == self._pulled
+
     def _run(self) -> None:
-        if self._total == 0:
+        self._connect()
+        if self._items == ():
+            self._exhausted = True
             return
         send, receive = create_memory_object_stream[_Job](self._limit)
         with send, receive:
             try:
                 with create_task_group() as group:
                     self._stop = group.cancel_scope.cancel
-                    if isinstance(self._source, list | tuple):
-                        self._share(group, tuple(self._source))
+                    if self._items is not None:
+                        self._share(group, self._items)
                     else:
-                        self._feed(self._source, group, send, receive)
+                        self._feed(group, send, receive)
                     self._watch()
             except BaseExceptionGroup as failed:
                 # Workers catch what items raise. What else there is (no thread to be had, say) leaves bare as well.
-                raise failed.exceptions[0] from failed
+                raise failed.exceptions[0] from None
 
     def _share(self, group: TaskGroup, items: tuple[Any, ...]) -> None:
         """Let the workers take the items themselves: nothing is handed over, nobody waits."""
@@ -148,15 +161,22 @@ class Batch:
 
         self._pulled = len(items)
         self._exhausted = True
-        for _ in range(min(self._limit, len(items))):
+        for number in range(min(self._limit, len(items))):
+            if not self._hire(group, pull, number):
+                break
+
+    def _hire(self, group: TaskGroup, pull: Callable[[], _Job | None], workers: int) -> bool:
+        """Start one more worker; False if the system has no more, and those there are must do."""
+        try:
             group.start_soon(self._work, pull)
+        except RuntimeError:
+            if workers == 0:
+                raise
+            return False
+        return True
 
     def _feed(
-        self,
-        source: Iterator[Any],
-        group: TaskGroup,
-        send: MemoryObjectSendStream[_Job],
-        receive: MemoryObjectReceiveStream[_Job],
+        self, group: TaskGroup, send: MemoryObjectSendStream[_Job], receive: MemoryObjectReceiveStream[_Job]
     ) -> None:
         """Read the input here and hand the items over. Waits while the workers have enough to do."""
 
@@ -166,23 +186,23 @@ class Batch:
             except EndOfStream:
                 return None
 
-        while True:
+        workers = 0
+        while self._error is None:
             try:
-                item = next(source, _END)
+                item = next(self._source, _END)
             except Exception as exc:
                 self._source_error = exc
-                send.close()
-                return
+                break
             if item is _END:
                 self._exhausted = True
-                send.close()
-                return
-            if self._pulled < self._limit:
-                group.start_soon(self._work, pull)
+                break
+            if workers < self._limit and send.statistics().tasks_waiting_receive == 0:
+                workers += self._hire(group, pull, workers)
             job = self._admit(self._pulled, item)
             self._pulled += 1
             send.send(job)
             self._report()
+        send.close()
 
     def _watch(self) -> None:
         """Report progress until everything has finished."""
@@ -215,23 +235,28 @@ class Batch:
             job.started = time.perf_counter()
             try:
                 value = self._call(job.data, job.options, job.record)
-            except Exception as exc:
-                self._end(job, error=exc)
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as exc:
+                if not isinstance(exc, Exception) and is_cancelled():
+                    raise
+                error = exc if isinstance(exc, Exception) else _stray(exc)
+                self._end(job, error=error, state=_state_after(error, job.record))
                 if self._raise_on_error:
-                    self._error = self._error or exc
+                    self._error = self._error or error
                     self._stop()
                     return
             else:
-                self._end(job, value=value)
+                self._end(job, value=value, state="ok")
 
-    def _end(self, job: _Job, *, value: Any = None, error: Exception | None = None, state: Any = None) -> None:
+    def _end(self, job: _Job, *, state: State, value: Any = None, error: Exception | None = None) -> None:
         elapsed = 0.0 if job.started is None else time.perf_counter() - job.started
         self._outcomes[job.index] = Outcome(
             index=job.index,
             request=job.data,
             value=value,
             error=error,
-            state=state or ("ok" if error is None else "failed"),
+            state=state,
             attempts=job.record.attempts,
             elapsed=elapsed,
         )
@@ -241,18 +266,27 @@ class Batch:
 
     def _settle(self, reason: str) -> None:
         """Give every item that was cut short, or never begun, its outcome."""
-        if isinstance(self._source, list | tuple):
-            for index, item in enumerate(self._source):
-                if index not in self._outcomes and index not in self._live:
-                    self._admit(index, item)
+        self._admit_rest()
         for job in list(self._live.values()):
-            if job.record.in_flight:
+            state: State
+            if job.record.unanswered:
                 state, what = "unknown", "this request was sent, and no answer seen"
-            elif job.record.attempts:
+            elif job.record.sent:
                 state, what = "failed", "this request had failed and was waiting to be sent again"
             else:
                 state, what = "not_sent", "this request was not sent"
             self._end(job, error=TimeoutError(f"{reason}: {what}"), state=state)
+
+    def _admit_rest(self) -> None:
+        """Of an input with a length, every item gets an outcome, also those that were not read."""
+        if self._items is not None:
+            for index, item in enumerate(self._items):
+                if index not in self._outcomes and index not in self._live:
+                    self._admit(index, item)
+        elif self._total is not None and self._source_error is None:
+            while self._pulled < self._total and (item := next(self._source, _END)) is not _END:
+                self._admit(self._pulled, item)
+                self._pulled += 1
 
     def _fail(self, error: Exception) -> NoReturn:
         if isinstance(error, PynectorError):
@@ -261,3 +295,17 @@ class Batch:
 
     def _in_order(self) -> list[Outcome[Any]]:
         return [self._outcomes[index] for index in sorted(self._outcomes)]
+
+
+def _stray(exc: BaseException) -> Exception:
+    """The error of an item whose transport raised a cancellation that nobody had asked for."""
+    error = TransportError(f"the transport raised {type(exc).__name__}, though nothing was cancelled")
+    error.__cause__ = exc
+    return error
+
+
+def _state_after(error: Exception, record: Record) -> State:
+    """What is known of an item that ended in an error of its own."""
+    if record.unanswered and not isinstance(error, HTTPIncompleteError | HTTPDecodeError):
+        return "unknown"
+    return "not_sent" if isinstance(error, TimeoutError) and not record.sent else "failed"

@@ -2,26 +2,31 @@
 """Transports that are not ours, as the retry loop sees them."""
 
 import builtins
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from .._concurrency.threads.clock import current_time
+from .._concurrency.threads.clock import checkpoint_if_cancelled, current_time
 from .._concurrency.threads.locks import Lock
-from .._concurrency.threads.scopes import current_effective_deadline
+from .._concurrency.threads.scopes import current_effective_deadline, shield
 from .._policies.retry import Failure, RetryPolicy
 from ..errors import TransportError
+from .attempts import Record
 from .transports.protocol import Transport
 
 
 class ForeignCall:
     """What the user gave for one call."""
 
-    __slots__ = ("data", "idempotency_key", "idempotent", "options")
+    __slots__ = ("data", "idempotent", "options")
 
-    def __init__(self, data: Any, options: dict[str, Any], idempotency_key: str | None, idempotent: bool) -> None:
+    def __init__(self, data: Any, options: Mapping[str, Any], *, idempotent: bool) -> None:
         self.data = data
         self.options = options
-        self.idempotency_key = idempotency_key
         self.idempotent = idempotent
+
+    def __repr__(self) -> str:
+        return f"a message of type {type(self.data).__name__}"
 
 
 class _Foreign:
@@ -31,11 +36,9 @@ class _Foreign:
         self.transport: Any = transport
         self.retry_policy = retry_policy
 
-    def prepare(
-        self, data: Any, *, idempotency_key: str | None = None, idempotent: bool = False, **options: Any
-    ) -> ForeignCall:
+    def prepare(self, data: Any, options: Mapping[str, Any], *, idempotency_key: str | None = None) -> ForeignCall:
         """Data and options go to the transport unchanged."""
-        return ForeignCall(data, options, idempotency_key, idempotent or idempotency_key is not None)
+        return ForeignCall(data, options, idempotent=idempotency_key is not None)
 
     def judge(self, prepared: ForeignCall, answer: Any) -> Failure | None:
         """Whatever comes back is an answer."""
@@ -62,32 +65,56 @@ class Serialised(_Foreign):
     def __init__(self, transport: Transport, retry_policy: RetryPolicy) -> None:
         super().__init__(transport, retry_policy)
         self._turn = Lock()
+        self._interrupted = False
 
-    def attempt(self, prepared: ForeignCall) -> Any:
+    def attempt(self, prepared: ForeignCall, record: Record) -> Any:
         """Send, then take the first thing received."""
         with self._turn:
-            self.transport.send(prepared.data, **prepared.options)
-            answers = iter(self.transport.receive())
+            if self._interrupted:
+                # An answer to what was sent before may still come: it must not be taken for the answer to this.
+                with shield():
+                    self.transport.disconnect()
+                    self.transport.connect()
+                self._interrupted = False
+            # A lock is handed over even to a task that is cancelled: it must not send any more.
+            checkpoint_if_cancelled()
+            record.sending()
             try:
-                return next(answers)
-            except StopIteration:
-                name = type(self.transport).__name__
-                raise TransportError(f"{name}.receive() ended without an answer to what was sent") from None
-            finally:
-                # A generator left suspended would hold whatever it holds until the collector finds it.
-                close = getattr(answers, "close", None)
-                if close is not None:
-                    close()
+                answer = self._exchange(prepared)
+            except Exception:
+                raise  # the transport's own error: it knows how it stands
+            except BaseException:
+                self._interrupted = True
+                raise
+            record.answered()
+            return answer
+
+    def _exchange(self, prepared: ForeignCall) -> Any:
+        self.transport.send(prepared.data, **prepared.options)
+        answers = iter(self.transport.receive())
+        try:
+            return next(answers)
+        except StopIteration:
+            name = type(self.transport).__name__
+            raise TransportError(f"{name}.receive() ended without an answer to what was sent") from None
+        finally:
+            # A generator left suspended would hold whatever it holds until the collector finds it.
+            close = getattr(answers, "close", None)
+            if close is not None:
+                close()
 
 
 class Multiplexed(_Foreign):
     """A transport with `request`: any number of exchanges at once."""
 
-    def attempt(self, prepared: ForeignCall) -> Any:
+    def attempt(self, prepared: ForeignCall, record: Record) -> Any:
         """Let the transport do the exchange, and tell it how long it may take."""
         remaining = current_effective_deadline() - current_time()
-        timeout = None if remaining == float("inf") else max(remaining, 0.0)
-        return self.transport.request(prepared.data, timeout=timeout, **prepared.options)
+        timeout = None if remaining == math.inf else max(remaining, 0.0)
+        record.sending()
+        answer = self.transport.request(prepared.data, timeout=timeout, **prepared.options)
+        record.answered()
+        return answer
 
 
 def adapt(transport: Transport, retry_policy: RetryPolicy) -> Serialised | Multiplexed:

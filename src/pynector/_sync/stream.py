@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from .._concurrency.threads.colour import ColourGuard
 
@@ -24,6 +24,9 @@ class ClientStream(ColourGuard):
         self._data = data
         self._options = options
         self._stream: Any = None
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("a stream is read inside its with block: `with client.stream(...) as response`")
 
     def __enter__(self) -> Any:
         self._stream = self._open_stream(self._data, self._options)

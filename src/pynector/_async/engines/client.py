@@ -5,12 +5,14 @@ from typing import Any, NoReturn, cast
 
 import httpx
 
+from ..._concurrency.aio.clock import checkpoint_if_cancelled
 from ..._concurrency.aio.colour import iterate
 from ..._concurrency.aio.scopes import shield
 from ..._http.body import StreamBody
 from ..._http.failures import translate
 from ..._http.wire import RawHeaders, WireRequest, default_headers
 from ...errors import ConfigurationError
+from ..attempts import Record
 
 _LEFT_TO_CLIENT = frozenset({b"host", b"cookie", b"content-length", b"transfer-encoding"})
 # What a request has if nobody says otherwise: then the client's own defaults are to stand.
@@ -31,7 +33,7 @@ class AsyncHttpxClientEngine:
         self._client = client
         self._follow_redirects = follow_redirects
 
-    async def open(self, wire: WireRequest, headers: RawHeaders) -> "AsyncHttpxClientExchange":
+    async def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "AsyncHttpxClientExchange":
         """Send `wire` and wait for the head of the answer. The client adds its own headers to those of the user."""
         body = wire.body
         given = {name.lower() for name, _ in wire.message.headers.raw}
@@ -46,6 +48,8 @@ class AsyncHttpxClientEngine:
             headers=own,
             content=iterate(body.source) if isinstance(body, StreamBody) else body,
         )
+        await checkpoint_if_cancelled()
+        record.sending()
         try:
             response = await self._client.send(request, stream=True, follow_redirects=self._follow_redirects)
         except Exception as exc:

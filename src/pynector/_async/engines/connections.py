@@ -11,15 +11,10 @@ from collections import deque
 
 import httpcore
 
-from ..._concurrency.aio.locks import Mutex, Semaphore
-from ..._concurrency.aio.scopes import shield
+from ..._concurrency.aio.locks import Mutex, Semaphore, WouldBlock
+from ..._concurrency.aio.scopes import move_on_after, shield
 from ..._http.url import Origin
-
-PROBE_AFTER = 0.01
-"""Seconds of idleness after which a connection is probed before it is used again.
-
-A probe costs microseconds. Without one, a server that closes 20 ms after its answer made every second request fail.
-"""
+from ...errors import ConnectionTimeoutError
 
 
 class AsyncLease:
@@ -49,6 +44,8 @@ class AsyncConnections:
     Args:
         network_backend: Opens sockets; it carries deadlines and cancellation to every socket operation.
         ssl_context: For https, shared by all connections.
+        timeout: Seconds that connecting, and then TLS, may take, and that all connections may be in use without one
+            of them coming back; None for no limit.
         max_connections: The most requests on the wire at once, and the most open sockets.
         keepalive_expiry: Seconds an idle connection is kept.
     """
@@ -57,12 +54,14 @@ class AsyncConnections:
         self,
         *,
         network_backend: httpcore.AsyncNetworkBackend,
-        ssl_context: ssl.SSLContext | None,
+        ssl_context: ssl.SSLContext,
+        timeout: float | None,
         max_connections: int,
         keepalive_expiry: float = 5.0,
     ) -> None:
         self._backend = network_backend
         self._ssl_context = ssl_context
+        self._timeout = timeout
         self._keepalive_expiry = keepalive_expiry
         self._max_connections = max_connections
         self._permits = Semaphore(max_connections)
@@ -71,32 +70,54 @@ class AsyncConnections:
         # Every idle connection, longest idle first. A dict, for removal of any one in O(1).
         self._idle: dict[AsyncLease, None] = {}
         self._in_use = 0
+        self._last_return = 0.0
         self._closed = False
 
-    async def acquire(self, origin: Origin, *, fresh: bool = False) -> AsyncLease:
-        """Wait for a permit and take a connection to `origin`.
+    async def acquire(self, origin: Origin) -> AsyncLease:
+        """Wait for a permit, then take an idle connection to `origin` that is alive, or make one.
 
-        Args:
-            origin: Where it leads.
-            fresh: Do not reuse one: the last reused one turned out to be dead.
+        Raises:
+            ConnectionTimeoutError: All connections were in use, and none came back within the timeout.
+            Exception: Those of httpcore, if no connection can be made.
         """
-        await self._permits.acquire()
         try:
-            while (lease := self._take_idle(origin)) is not None:
-                if not fresh and self._usable(lease):
-                    lease.reused = True
-                    break
-                await self._close(lease)
-            else:
-                lease = self._connect(origin)
-                if (evicted := self._evict()) is not None:
-                    await self._close(evicted)
-        except BaseException:
-            self._permits.release()
-            raise
+            self._permits.acquire_nowait()
+        except WouldBlock:
+            await self._wait_for_permit()
         with self._mutex:
             self._in_use += 1
-        return lease
+        try:
+            while (lease := self._take_idle(origin)) is not None:
+                # Without this probe (microseconds), a request that can't be repeated is lost with every connection
+                # that the server has closed meanwhile.
+                if not lease.connection.has_expired():
+                    lease.reused = True
+                    return lease
+                await self._close(lease)
+            if (evicted := self._evict()) is not None:
+                await self._close(evicted)
+            return await self._connect(origin)
+        except BaseException:
+            with self._mutex:
+                self._in_use -= 1
+            self._permits.release()
+            raise
+
+    async def _wait_for_permit(self) -> None:
+        patience = self._timeout
+        started = time.monotonic()
+        while True:
+            with move_on_after(patience):
+                await self._permits.acquire()
+                return
+            # Many requests may wait for long; that is an error only if the connections in use come to nothing.
+            silence = time.monotonic() - max(started, self._last_return)
+            if self._timeout is None or silence >= self._timeout:
+                raise ConnectionTimeoutError(
+                    f"all {self._max_connections} connections were in use, and none came back within {self._timeout} s",
+                    phase="pool",
+                )
+            patience = self._timeout - silence
 
     async def release(self, lease: AsyncLease) -> None:
         """Take a connection back: keep it if its exchange ended cleanly, close it otherwise."""
@@ -115,6 +136,7 @@ class AsyncConnections:
             if stale is not None:
                 await self._close(stale)
         finally:
+            self._last_return = time.monotonic()
             self._permits.release()
 
     async def aclose(self) -> None:
@@ -135,20 +157,18 @@ class AsyncConnections:
         self._idle.clear()
         self._by_origin.clear()
 
-    def _connect(self, origin: Origin) -> AsyncLease:
-        connection = httpcore.AsyncHTTPConnection(
-            httpcore.Origin(*origin),
-            ssl_context=self._ssl_context,
-            keepalive_expiry=self._keepalive_expiry,
-            network_backend=self._backend,
-        )
-        return AsyncLease(connection, origin)
-
-    def _usable(self, lease: AsyncLease) -> bool:
-        idle = time.monotonic() - lease.idle_since
-        if idle < PROBE_AFTER:
-            return not lease.connection.is_closed()
-        return not lease.connection.has_expired()
+    async def _connect(self, origin: Origin) -> AsyncLease:
+        host = origin.host.decode("ascii")
+        stream = await self._backend.connect_tcp(host, origin.port, timeout=self._timeout)
+        if origin.scheme == b"https":
+            try:
+                stream = await stream.start_tls(self._ssl_context, server_hostname=host, timeout=self._timeout)
+            except BaseException:
+                with shield():
+                    await stream.aclose()
+                raise
+        # One request at a time, so HTTP/1.1; when it expires is looked after here.
+        return AsyncLease(httpcore.AsyncHTTP11Connection(httpcore.Origin(*origin), stream), origin)
 
     def _take_idle(self, origin: Origin) -> AsyncLease | None:
         with self._mutex:
@@ -181,9 +201,9 @@ class AsyncConnections:
             return self._take_oldest()
 
     def _evict(self) -> AsyncLease | None:
-        """The longest idle connection, if a new one would be one too many."""
+        """The longest idle connection, if the one about to be made would be one too many."""
         with self._mutex:
-            if self._in_use + len(self._idle) < self._max_connections:
+            if self._in_use + len(self._idle) <= self._max_connections:
                 return None
             return self._take_oldest()
 
@@ -201,5 +221,5 @@ def _is_clean(connection: httpcore.AsyncConnectionInterface) -> bool:
     if not connection.is_idle():
         return False
     # httpcore has no public way to ask for them. Should its insides change, the test of this fails.
-    state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    state = getattr(connection, "_h11_state", None)
     return state is None or not state.trailing_data[0]

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from ..._http.wire import RawHeaders, WireRequest
+from ..attempts import Record
 
 
 class AsyncExchange(Protocol):
@@ -34,8 +35,8 @@ class AsyncExchange(Protocol):
 class AsyncEngine(Protocol):
     """Sends requests, one connection each at a time, and follows nothing on its own."""
 
-    async def open(self, wire: WireRequest, headers: RawHeaders) -> AsyncExchange:
-        """Send `wire` with `headers` and wait for the head of the answer.
+    async def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> AsyncExchange:
+        """Send `wire` with `headers` and wait for the head of the answer; tell `record` when it is sent.
 
         Raises:
             TransportError: Anything that went wrong on the way, told in Pynector's errors.

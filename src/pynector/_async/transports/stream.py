@@ -38,9 +38,10 @@ class _Opening:
         self.prepare = transport.prepare
         self.excuse = transport.excuse
 
-    async def attempt(self, prepared: WireRequest) -> _Head:
+    async def attempt(self, prepared: WireRequest, record: Record) -> _Head:
         started = time.perf_counter()
-        wire, exchange, history = await self._transport.open(prepared)
+        wire, exchange, history = await self._transport.open(prepared, record)
+        record.answered()
         error = None
         if exchange.status_code >= 400:
             content = await exchange.read()
@@ -82,7 +83,7 @@ class AsyncHTTPStream(ColourGuard):
         "_deadline",
         "_head",
         "_idempotency_key",
-        "_options",
+        "_log",
         "_pending",
         "_policy",
         "_raise_for_status",
@@ -108,7 +109,7 @@ class AsyncHTTPStream(ColourGuard):
         timeout: float | None = None,
         raise_for_status: bool = True,
         idempotency_key: str | None = None,
-        **options: Any,
+        log: bool = True,
     ) -> None:
         self._transport = transport
         self._data = data
@@ -117,18 +118,18 @@ class AsyncHTTPStream(ColourGuard):
         self._deadline = math.inf
         self._raise_for_status = raise_for_status
         self._idempotency_key = idempotency_key
-        self._options = options
+        self._log = log
         self._head: _Head | None = None
         self._pending = b""
 
     async def __aenter__(self) -> Self:
         opening = _Opening(self._transport)
-        prepared = opening.prepare(self._data, idempotency_key=self._idempotency_key, **self._options)
+        prepared = opening.prepare(self._data, {}, idempotency_key=self._idempotency_key)
         if self._timeout is not None:
             self._deadline = current_time() + self._timeout
         with move_on_at(self._deadline):
             self._head = await run_attempts(
-                opening, prepared, self._policy, Record(), raise_for_status=self._raise_for_status
+                opening, prepared, self._policy, Record(), raise_for_status=self._raise_for_status, log=self._log
             )
         if self._head is None:
             raise self._late(prepared)
@@ -157,6 +158,19 @@ class AsyncHTTPStream(ColourGuard):
             raise StopAsyncIteration
         return chunk
 
+    def raise_for_status(self) -> Self:
+        """Return the stream itself, or raise for a 4xx or 5xx that `raise_for_status=False` let pass.
+
+        Raises:
+            HTTPStatusError: The status is 400 or above; the error has the response with its body.
+            ClosedError: The stream is not open.
+        """
+        if self._head is None:
+            raise self._closed()
+        if self._head.error is not None:
+            self._head.error.raise_for_status()
+        return self
+
     async def read(self) -> bytes:
         """The rest of the body, in one piece."""
         chunks = []
@@ -167,7 +181,7 @@ class AsyncHTTPStream(ColourGuard):
     async def _receive(self) -> bytes:
         head = self._head
         if head is None:
-            raise ClosedError("this stream is not open: read it inside its with block")
+            raise self._closed()
         if self._pending:
             chunk, self._pending = self._pending, b""
             return chunk
@@ -176,6 +190,11 @@ class AsyncHTTPStream(ColourGuard):
         with move_on_at(self._deadline):
             return await head.exchange.receive()
         raise self._late(head.wire)
+
+    def _closed(self) -> ClosedError:
+        return ClosedError(
+            f"this {type(self).__name__} is not open: use it with `async with ... as response:`, and read it in there"
+        )
 
     def _late(self, wire: WireRequest) -> TimeoutError:
         return TimeoutError(f"not read to its end within {self._timeout:.6g} s: {wire.method} {wire.target.redacted}")

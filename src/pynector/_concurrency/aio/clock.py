@@ -3,7 +3,7 @@
 import anyio
 import anyio.lowlevel
 
-__all__ = ["checkpoint", "current_time", "sleep", "sleep_until"]
+__all__ = ["checkpoint", "checkpoint_if_cancelled", "current_time", "sleep", "sleep_until"]
 
 
 def current_time() -> float:
@@ -22,6 +22,15 @@ async def checkpoint() -> None:
         BaseException: `get_cancelled_exc_class()`, if a scope around the task is cancelled.
     """
     await anyio.lowlevel.checkpoint()
+
+
+async def checkpoint_if_cancelled() -> None:
+    """Raise if the current task is cancelled; where it is not, go on without a pause.
+
+    Raises:
+        BaseException: `get_cancelled_exc_class()`, if a scope around the task is cancelled.
+    """
+    await anyio.lowlevel.checkpoint_if_cancelled()
 
 
 async def sleep(delay: float) -> None:

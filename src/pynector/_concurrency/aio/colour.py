@@ -2,12 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar, TypeVarTuple, cast
 
-__all__ = ["ColourGuard", "iterate", "loop_token"]
+from pynector.errors import ConfigurationError
 
+__all__ = ["ColourGuard", "dispose", "invoke", "iterate", "loop_token", "settle"]
+
+PosArgsT = TypeVarTuple("PosArgsT")
 T = TypeVar("T")
 
 
@@ -26,6 +29,12 @@ class ColourGuard:
 
 
 def _wrong_colour(cls: type) -> TypeError:
+    public: str | None = getattr(cls, "_public", None)
+    if public is not None:
+        package, _, name = public.partition("concurrency.")
+        return TypeError(
+            f"{public} is for async code: use `async with`, or {package}concurrency.sync.{name} in blocking code"
+        )
     ours = next((base for base in cls.__mro__ if base.__name__.startswith("Async")), cls)
     twin = ours.__name__.removeprefix("Async")
     name = cls.__name__
@@ -66,6 +75,59 @@ def iterate(source: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
     if isinstance(source, AsyncIterable):
         return aiter(source)
     return _Steps(iter(source))
+
+
+async def invoke(fn: Callable[[*PosArgsT], Awaitable[T]], *args: *PosArgsT) -> T:
+    """Call a function of the user's that does the work of this colour.
+
+    Args:
+        fn: The function.
+        args: Its positional arguments.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        ConfigurationError: It is a function of the other colour.
+    """
+    result: object = fn(*args)
+    if isinstance(result, Awaitable):
+        return cast("T", await result)
+    name = getattr(fn, "__qualname__", repr(fn))
+    raise ConfigurationError(
+        f"{name} is a plain function, and async code runs async ones; for blocking work there is run_sync_in_worker()"
+    )
+
+
+async def settle(result: Awaitable[T] | T) -> T:
+    """Wait for what a callback of the user's has returned, if that is something to wait for.
+
+    Args:
+        result: What it returned.
+
+    Returns:
+        Its value.
+
+    Raises:
+        ConfigurationError: It cannot be waited for in this colour.
+    """
+    if isinstance(result, Awaitable):
+        return cast("T", await result)
+    return result
+
+
+async def dispose(thing: object) -> None:
+    """Close something that has a method for it, in the way of this colour.
+
+    Args:
+        thing: What to close; nothing happens to what cannot be closed.
+
+    Raises:
+        ConfigurationError: It can be closed in the other colour only.
+    """
+    close = getattr(thing, "aclose", None) or getattr(thing, "close", None)
+    if close is not None:
+        await settle(close())
 
 
 def loop_token() -> object | None:

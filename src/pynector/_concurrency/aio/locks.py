@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 import anyio.lowlevel
 from anyio import Event, WouldBlock
 
-from .._mutex import ProcessMutex
+from ..._mutex import ProcessMutex
 from ._limiter import CapacityLimiter, CapacityLimiterStatistics
 from ._permits import Permits, Waiter, WaitStatistics
 from .scopes import CancelScope

@@ -1,5 +1,6 @@
 """Cancel scopes and deadlines."""
 
+import asyncio
 from contextlib import AbstractContextManager
 from math import inf
 from types import TracebackType
@@ -13,6 +14,7 @@ __all__ = [
     "fail_after",
     "fail_at",
     "get_cancelled_exc_class",
+    "is_cancelled",
     "move_on_after",
     "move_on_at",
     "shield",
@@ -120,6 +122,21 @@ def get_cancelled_exc_class() -> type[BaseException]:
         The exception class; it does not derive from `Exception`.
     """
     return anyio.get_cancelled_exc_class()
+
+
+def is_cancelled() -> bool:
+    """Whether somebody has cancelled what the current task is doing.
+
+    Returns:
+        True if a scope around it is cancelled or past its deadline; in async code also if the task itself is.
+    """
+    if anyio.current_effective_deadline() == -inf:
+        return True
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # not on asyncio
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def current_effective_deadline() -> float:

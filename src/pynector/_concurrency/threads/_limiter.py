@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from types import TracebackType
 
-from .._mutex import ProcessMutex
+from ..._mutex import ProcessMutex
 from ._exceptions import Cancelled, WouldBlock
 from ._parking import Waiter, current
 
@@ -109,8 +109,7 @@ class CapacityLimiter:
                 return
             self._waiters[borrower] = waiter
         try:
-            while not waiter.granted:
-                task.park()
+            waiter.wait()
         except BaseException as error:
             with self._mutex:
                 if self._waiters.pop(borrower, None) is not None or not waiter.granted:

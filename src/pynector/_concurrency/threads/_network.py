@@ -9,7 +9,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol, TypeVar, cast
 
-from .._mutex import ProcessMutex
+from ..._mutex import ProcessMutex
 from ._parking import Task, current
 from ._polling import is_readable, wait_socket
 from ._workers import pool

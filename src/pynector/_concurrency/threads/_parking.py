@@ -49,7 +49,7 @@ class Wakeable(Protocol):
 class Task:
     """What runs on one thread from start to end: a function in a task group, or a thread that is not ours."""
 
-    __slots__ = ("__weakref__", "grace", "groups", "name", "parker", "scope", "starting", "wake_fd")
+    __slots__ = ("__weakref__", "grace", "groups", "name", "parker", "scope", "starting", "waits", "wake_fd")
 
     def __init__(self, name: str, scope: ScopeLink | None) -> None:
         self.name = name
@@ -58,6 +58,8 @@ class Task:
         self.parker = allocate_lock()
         self.parker.acquire()
         self.wake_fd: Wakeable | None = None
+        # How many waits of this task are under way: more than one when a finaliser waits inside another.
+        self.waits = 0
         # Replaced as a whole by this task and never changed in place: others read it without a lock.
         self.groups: tuple[Hosted, ...] = ()
         self.starting: Task | None = None
@@ -76,6 +78,16 @@ class Task:
         wake_fd = self.wake_fd
         if wake_fd is not None:
             wake_fd.notify()
+
+    def pass_on(self) -> None:
+        """End a wait that counted itself in `waits`.
+
+        A finaliser may wait in the middle of another wait on this thread, and get the wake-up that was meant for that
+        one: here it gives it back. An interrupt may leave the count too high, which only costs a look around in vain.
+        """
+        self.waits -= 1
+        if self.waits:
+            self.wake()
 
     def hold(self, timeout: float) -> None:
         """Wait for a wake-up for `timeout` seconds (`inf`: for ever), whatever the scopes say."""
@@ -143,6 +155,20 @@ class Waiter:
         self.task = task
         self.granted = False
 
+    def wait(self) -> None:
+        """Wait for the grant.
+
+        Raises:
+            Cancelled: A scope around the task is cancelled, or its deadline has passed.
+        """
+        task = self.task
+        task.waits += 1
+        try:
+            while not self.granted:
+                task.park()
+        finally:
+            task.pass_on()
+
     def settle(self) -> bool:
         """Wait for a grant on its way after the waiter left the queue; False if it never comes.
 
@@ -150,8 +176,10 @@ class Waiter:
         just between. So this wait is short, and it ends.
         """
         give_up = monotonic() + 0.1
+        self.task.waits += 1
         while not self.granted and (left := give_up - monotonic()) > 0:
             self.task.hold(left)
+        self.task.pass_on()
         return self.granted
 
 

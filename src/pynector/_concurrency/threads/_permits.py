@@ -59,8 +59,7 @@ class Permits:
         self._waiters.append(waiter)
         try:
             self._dispatch()
-            while not waiter.granted:
-                task.park()
+            waiter.wait()
         except BaseException as error:
             if withdraw(self._waiters, waiter) or not waiter.settle():
                 raise

@@ -114,12 +114,16 @@ def wait_socket(sock: socket.socket, deadline: float, *, write: bool = False) ->
     wake_fd = _local.wake_fd
     if wake_fd is None:
         wake_fd = _local.wake_fd = WakeFd()
+    # A finaliser may wait in the middle of another wait on this thread.
+    outer = task.wake_fd
     # The order of every wait: make yourself known, look at the scopes, wait.
     task.wake_fd = wake_fd
     try:
         return _wait(task, sock, wake_fd, deadline, write)
     finally:
-        task.wake_fd = None
+        task.wake_fd = outer
+        if outer is not None:
+            outer.notify()
 
 
 def _wait(task: Task, sock: socket.socket, wake_fd: "_EventFd | _SocketPair", deadline: float, write: bool) -> bool:

@@ -5,7 +5,7 @@ from math import isnan
 
 from ._parking import current
 
-__all__ = ["checkpoint", "current_time", "sleep", "sleep_until"]
+__all__ = ["checkpoint", "checkpoint_if_cancelled", "current_time", "sleep", "sleep_until"]
 
 
 def current_time() -> float:
@@ -26,6 +26,15 @@ def checkpoint() -> None:
     task = current()
     if task.scope is not None:
         task.limit()
+
+
+def checkpoint_if_cancelled() -> None:
+    """Raise if the current task is cancelled; where it is not, go on without a pause.
+
+    Raises:
+        BaseException: `get_cancelled_exc_class()`, if a scope around the task is cancelled.
+    """
+    checkpoint()
 
 
 def sleep(delay: float) -> None:
@@ -51,5 +60,9 @@ def sleep_until(deadline: float) -> None:
     """
     task = current()
     task.limit()
-    while time.monotonic() < deadline:
-        task.park(deadline)
+    task.waits += 1
+    try:
+        while time.monotonic() < deadline:
+            task.park(deadline)
+    finally:
+        task.pass_on()

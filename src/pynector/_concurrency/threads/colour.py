@@ -1,13 +1,15 @@
 """What has another name, or another meaning, in async code."""
 
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from inspect import iscoroutine
 from types import TracebackType
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, TypeVarTuple
 
 from pynector.errors import ConfigurationError
 
-__all__ = ["ColourGuard", "iterate", "loop_token"]
+__all__ = ["ColourGuard", "dispose", "invoke", "iterate", "loop_token", "settle"]
 
+PosArgsT = TypeVarTuple("PosArgsT")
 T = TypeVar("T")
 
 
@@ -26,6 +28,10 @@ class ColourGuard:
 
 
 def _wrong_colour(cls: type) -> TypeError:
+    public: str | None = getattr(cls, "_public", None)
+    if public is not None:
+        there = public.replace("concurrency.sync.", "concurrency.")
+        return TypeError(f"{public} is for blocking code: use `with`, or {there} in async code")
     ours = next((base for base in cls.__mro__ if base.__module__.startswith("pynector.")), cls)
     name = cls.__name__
     return TypeError(
@@ -49,6 +55,62 @@ def iterate(source: Iterable[T] | AsyncIterable[T]) -> Iterator[T]:
     if not isinstance(source, Iterable) and isinstance(source, AsyncIterable):
         raise ConfigurationError("an async iterable needs AsyncPynector; Pynector takes a plain iterable")
     return iter(source)
+
+
+def invoke(fn: Callable[[*PosArgsT], T], *args: *PosArgsT) -> T:
+    """Call a function of the user's that does the work of this colour.
+
+    Args:
+        fn: The function.
+        args: Its positional arguments.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        ConfigurationError: It is a function of the other colour.
+    """
+    result = fn(*args)
+    if iscoroutine(result):
+        result.close()
+        name = getattr(fn, "__qualname__", repr(fn))
+        raise ConfigurationError(f"{name} is an async function, and blocking code runs plain ones")
+    return result
+
+
+def settle(result: T) -> T:
+    """Wait for what a callback of the user's has returned, if that is something to wait for.
+
+    Args:
+        result: What it returned.
+
+    Returns:
+        Its value.
+
+    Raises:
+        ConfigurationError: It cannot be waited for in this colour.
+    """
+    if iscoroutine(result):
+        name = result.__qualname__
+        result.close()
+        raise ConfigurationError(f"{name} is an async function, and blocking code runs plain ones")
+    return result
+
+
+def dispose(thing: object) -> None:
+    """Close something that has a method for it, in the way of this colour.
+
+    Args:
+        thing: What to close; nothing happens to what cannot be closed.
+
+    Raises:
+        ConfigurationError: It can be closed in the other colour only.
+    """
+    close = getattr(thing, "close", None)
+    if close is not None:
+        settle(close())
+    elif hasattr(thing, "aclose"):
+        raise ConfigurationError(f"{type(thing).__name__} can be closed in async code only: give `close=`")
 
 
 def loop_token() -> object | None:

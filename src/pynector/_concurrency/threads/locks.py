@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-from .._mutex import ProcessMutex
+from ..._mutex import ProcessMutex
 from ._exceptions import WouldBlock
 from ._limiter import CapacityLimiter, CapacityLimiterStatistics
 from ._parking import Task, Waiter, current, withdraw
@@ -252,11 +252,13 @@ class Event:
             return
         waiter = Waiter(task)
         self._waiters.append(waiter)
+        task.waits += 1
         try:
             while not self._set:
                 task.park()
         finally:
             withdraw(self._waiters, waiter)
+            task.pass_on()
 
     def statistics(self) -> WaitStatistics:
         """How many tasks are waiting.
@@ -350,8 +352,7 @@ class Condition:
         self._waiters.append(waiter)
         self._lock.release()
         try:
-            while not waiter.granted:
-                task.park()
+            waiter.wait()
         except BaseException:
             if not withdraw(self._waiters, waiter) and waiter.settle():
                 self._notify(1)  # it cannot act on the notification: pass it on

@@ -14,6 +14,7 @@ __all__ = [
     "fail_after",
     "fail_at",
     "get_cancelled_exc_class",
+    "is_cancelled",
     "move_on_after",
     "move_on_at",
     "shield",
@@ -258,6 +259,15 @@ def get_cancelled_exc_class() -> type[BaseException]:
         The exception class; it does not derive from `Exception`.
     """
     return Cancelled
+
+
+def is_cancelled() -> bool:
+    """Whether somebody has cancelled what the current task is doing.
+
+    Returns:
+        True if a scope around it is cancelled or past its deadline; in async code also if the task itself is.
+    """
+    return current_effective_deadline() == -inf
 
 
 def current_effective_deadline() -> float:

@@ -7,7 +7,7 @@ from math import inf
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
-from .._mutex import ProcessMutex
+from ..._mutex import ProcessMutex
 from ._exceptions import BrokenResourceError, Cancelled, ClosedResourceError, EndOfStream, WouldBlock
 from ._parking import Task, Waiter, current, withdraw
 
@@ -159,8 +159,7 @@ class MemoryObjectSendStream(Generic[T_contra]):
             else:
                 return
         try:
-            while not waiter.granted:
-                task.park()
+            waiter.wait()
         except BaseException as error:
             with state.mutex:
                 if not waiter.granted:
@@ -245,10 +244,13 @@ class MemoryObjectReceiveStream(Generic[T_co]):
             if self._closed:
                 raise ClosedResourceError
             if state.senders:
+                # Out of the buffer first: a finaliser in between may receive as well, and find it empty.
                 sender = state.senders.popleft()
-                state.buffer.append(sender.item)
+                item = sender.item
+                if state.buffer:
+                    item = state.buffer.popleft()
+                    state.buffer.append(sender.item)
                 sender.granted = True
-                item = state.buffer.popleft()
             elif state.buffer:
                 return state.buffer.popleft()
             elif not state.open_send:
@@ -284,8 +286,7 @@ class MemoryObjectReceiveStream(Generic[T_co]):
             except WouldBlock:
                 state.receivers.append(waiter)
         try:
-            while not waiter.granted:
-                task.park()
+            waiter.wait()
         except BaseException as error:
             with state.mutex:
                 if not waiter.granted:

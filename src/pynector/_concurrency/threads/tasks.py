@@ -177,6 +177,7 @@ class TaskGroup:
         if host is None or not self._active:
             raise RuntimeError("This task group is not active")
         cause: BaseException | None = exc
+        host.waits += 1
         try:
             if exc is not None:
                 self._fail(exc)
@@ -184,6 +185,7 @@ class TaskGroup:
         except BaseException as error:
             self._fail(error)  # an interrupt in the middle of handling another
         finally:
+            host.pass_on()
             self._active = False
             host.groups = tuple(group for group in host.groups if group is not self)
         errors, critical = self._errors, self._critical
@@ -320,6 +322,7 @@ class TaskGroup:
         status.task = task
         status.base._host = task
         caller.starting = task
+        caller.waits += 1
         try:
             self._launch(task, fn, args, status)
             try:
@@ -337,6 +340,7 @@ class TaskGroup:
             raise
         finally:
             caller.starting = None
+            caller.pass_on()
         if status.error is not None:
             try:
                 raise status.error

@@ -6,12 +6,14 @@ from typing import Any, NoReturn, cast
 
 import httpx
 
+from ..._concurrency.threads.clock import checkpoint_if_cancelled
 from ..._concurrency.threads.colour import iterate
 from ..._concurrency.threads.scopes import shield
 from ..._http.body import StreamBody
 from ..._http.failures import translate
 from ..._http.wire import RawHeaders, WireRequest, default_headers
 from ...errors import ConfigurationError
+from ..attempts import Record
 
 _LEFT_TO_CLIENT = frozenset({b"host", b"cookie", b"content-length", b"transfer-encoding"})
 # What a request has if nobody says otherwise: then the client's own defaults are to stand.
@@ -32,7 +34,7 @@ class HttpxClientEngine:
         self._client = client
         self._follow_redirects = follow_redirects
 
-    def open(self, wire: WireRequest, headers: RawHeaders) -> "HttpxClientExchange":
+    def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "HttpxClientExchange":
         """Send `wire` and wait for the head of the answer. The client adds its own headers to those of the user."""
         body = wire.body
         given = {name.lower() for name, _ in wire.message.headers.raw}
@@ -47,6 +49,8 @@ class HttpxClientEngine:
             headers=own,
             content=iterate(body.source) if isinstance(body, StreamBody) else body,
         )
+        checkpoint_if_cancelled()
+        record.sending()
         try:
             response = self._client.send(request, stream=True, follow_redirects=self._follow_redirects)
         except Exception as exc:

@@ -12,15 +12,10 @@ from collections import deque
 
 import httpcore
 
-from ..._concurrency.threads.locks import Mutex, Semaphore
-from ..._concurrency.threads.scopes import shield
+from ..._concurrency.threads.locks import Mutex, Semaphore, WouldBlock
+from ..._concurrency.threads.scopes import move_on_after, shield
 from ..._http.url import Origin
-
-PROBE_AFTER = 0.01
-"""Seconds of idleness after which a connection is probed before it is used again.
-
-A probe costs microseconds. Without one, a server that closes 20 ms after its answer made every second request fail.
-"""
+from ...errors import ConnectionTimeoutError
 
 
 class Lease:
@@ -50,6 +45,8 @@ class Connections:
     Args:
         network_backend: Opens sockets; it carries deadlines and cancellation to every socket operation.
         ssl_context: For https, shared by all connections.
+        timeout: Seconds that connecting, and then TLS, may take, and that all connections may be in use without one
+            of them coming back; None for no limit.
         max_connections: The most requests on the wire at once, and the most open sockets.
         keepalive_expiry: Seconds an idle connection is kept.
     """
@@ -58,12 +55,14 @@ class Connections:
         self,
         *,
         network_backend: httpcore.NetworkBackend,
-        ssl_context: ssl.SSLContext | None,
+        ssl_context: ssl.SSLContext,
+        timeout: float | None,
         max_connections: int,
         keepalive_expiry: float = 5.0,
     ) -> None:
         self._backend = network_backend
         self._ssl_context = ssl_context
+        self._timeout = timeout
         self._keepalive_expiry = keepalive_expiry
         self._max_connections = max_connections
         self._permits = Semaphore(max_connections)
@@ -72,32 +71,54 @@ class Connections:
         # Every idle connection, longest idle first. A dict, for removal of any one in O(1).
         self._idle: dict[Lease, None] = {}
         self._in_use = 0
+        self._last_return = 0.0
         self._closed = False
 
-    def acquire(self, origin: Origin, *, fresh: bool = False) -> Lease:
-        """Wait for a permit and take a connection to `origin`.
+    def acquire(self, origin: Origin) -> Lease:
+        """Wait for a permit, then take an idle connection to `origin` that is alive, or make one.
 
-        Args:
-            origin: Where it leads.
-            fresh: Do not reuse one: the last reused one turned out to be dead.
+        Raises:
+            ConnectionTimeoutError: All connections were in use, and none came back within the timeout.
+            Exception: Those of httpcore, if no connection can be made.
         """
-        self._permits.acquire()
         try:
-            while (lease := self._take_idle(origin)) is not None:
-                if not fresh and self._usable(lease):
-                    lease.reused = True
-                    break
-                self._close(lease)
-            else:
-                lease = self._connect(origin)
-                if (evicted := self._evict()) is not None:
-                    self._close(evicted)
-        except BaseException:
-            self._permits.release()
-            raise
+            self._permits.acquire_nowait()
+        except WouldBlock:
+            self._wait_for_permit()
         with self._mutex:
             self._in_use += 1
-        return lease
+        try:
+            while (lease := self._take_idle(origin)) is not None:
+                # Without this probe (microseconds), a request that can't be repeated is lost with every connection
+                # that the server has closed meanwhile.
+                if not lease.connection.has_expired():
+                    lease.reused = True
+                    return lease
+                self._close(lease)
+            if (evicted := self._evict()) is not None:
+                self._close(evicted)
+            return self._connect(origin)
+        except BaseException:
+            with self._mutex:
+                self._in_use -= 1
+            self._permits.release()
+            raise
+
+    def _wait_for_permit(self) -> None:
+        patience = self._timeout
+        started = time.monotonic()
+        while True:
+            with move_on_after(patience):
+                self._permits.acquire()
+                return
+            # Many requests may wait for long; that is an error only if the connections in use come to nothing.
+            silence = time.monotonic() - max(started, self._last_return)
+            if self._timeout is None or silence >= self._timeout:
+                raise ConnectionTimeoutError(
+                    f"all {self._max_connections} connections were in use, and none came back within {self._timeout} s",
+                    phase="pool",
+                )
+            patience = self._timeout - silence
 
     def release(self, lease: Lease) -> None:
         """Take a connection back: keep it if its exchange ended cleanly, close it otherwise."""
@@ -116,6 +137,7 @@ class Connections:
             if stale is not None:
                 self._close(stale)
         finally:
+            self._last_return = time.monotonic()
             self._permits.release()
 
     def close(self) -> None:
@@ -137,19 +159,17 @@ class Connections:
         self._by_origin.clear()
 
     def _connect(self, origin: Origin) -> Lease:
-        connection = httpcore.HTTPConnection(
-            httpcore.Origin(*origin),
-            ssl_context=self._ssl_context,
-            keepalive_expiry=self._keepalive_expiry,
-            network_backend=self._backend,
-        )
-        return Lease(connection, origin)
-
-    def _usable(self, lease: Lease) -> bool:
-        idle = time.monotonic() - lease.idle_since
-        if idle < PROBE_AFTER:
-            return not lease.connection.is_closed()
-        return not lease.connection.has_expired()
+        host = origin.host.decode("ascii")
+        stream = self._backend.connect_tcp(host, origin.port, timeout=self._timeout)
+        if origin.scheme == b"https":
+            try:
+                stream = stream.start_tls(self._ssl_context, server_hostname=host, timeout=self._timeout)
+            except BaseException:
+                with shield():
+                    stream.close()
+                raise
+        # One request at a time, so HTTP/1.1; when it expires is looked after here.
+        return Lease(httpcore.HTTP11Connection(httpcore.Origin(*origin), stream), origin)
 
     def _take_idle(self, origin: Origin) -> Lease | None:
         with self._mutex:
@@ -182,9 +202,9 @@ class Connections:
             return self._take_oldest()
 
     def _evict(self) -> Lease | None:
-        """The longest idle connection, if a new one would be one too many."""
+        """The longest idle connection, if the one about to be made would be one too many."""
         with self._mutex:
-            if self._in_use + len(self._idle) < self._max_connections:
+            if self._in_use + len(self._idle) <= self._max_connections:
                 return None
             return self._take_oldest()
 
@@ -202,5 +222,5 @@ def _is_clean(connection: httpcore.ConnectionInterface) -> bool:
     if not connection.is_idle():
         return False
     # httpcore has no public way to ask for them. Should its insides change, the test of this fails.
-    state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    state = getattr(connection, "_h11_state", None)
     return state is None or not state.trailing_data[0]

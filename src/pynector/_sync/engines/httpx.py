@@ -6,11 +6,12 @@ import functools
 import os
 import ssl
 from collections.abc import Iterable
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import httpcore
 import httpx
 
+from ..._concurrency.threads.clock import checkpoint_if_cancelled
 from ..._concurrency.threads.colour import iterate
 from ..._concurrency.threads.scopes import shield
 from ..._concurrency.threads.sockets import network_backend
@@ -19,8 +20,8 @@ from ..._http.decode import make_decoder
 from ..._http.failures import died_before_answer, translate, why_refused
 from ..._http.logs import redact_logs_of
 from ..._http.wire import RawHeaders, WireRequest
-from ..._policies.retry import IDEMPOTENT_METHODS
 from ...errors import ConfigurationError, HTTPProtocolError
+from ..attempts import Record
 from .connections import Connections, Lease
 
 
@@ -40,35 +41,35 @@ class HttpxEngine:
         self._connections = Connections(
             network_backend=network_backend(httpcore),
             ssl_context=ssl_context(verify_ssl, trust_env),
+            timeout=timeout,
             max_connections=max_connections,
         )
 
-    def open(self, wire: WireRequest, headers: RawHeaders) -> "HttpxExchange":
+    def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "HttpxExchange":
         """Send `wire` with `headers` and wait for the head of the answer."""
-        origin, _, path = wire.target
-        url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=path)
-        body = wire.body
-        fresh = False
-        while True:
-            content = iterate(body.source) if isinstance(body, StreamBody) else body
-            request = httpcore.Request(wire.method, url, headers=headers, content=content, extensions=self._extensions)
-            lease = self._connections.acquire(origin, fresh=fresh)
+        reused = False
+        try:
+            lease = self._connections.acquire(wire.target.origin)
+            reused = lease.reused
             try:
-                response = lease.connection.handle_request(request)
+                # Permits and locks are handed over even to a task that is cancelled: it must not send any more.
+                checkpoint_if_cancelled()
+                record.sending()
+                response = lease.connection.handle_request(_Request(wire, headers, self._extensions))
                 if (reason := why_refused(response.extensions["http_version"], response.headers)) is not None:
                     raise HTTPProtocolError(reason)
-            except BaseException as exc:
+            except BaseException:
                 with shield():
                     self._connections.release(lease)
-                # A reused connection that ends before the first byte of an answer was dead before we wrote to it.
-                stale = lease.reused and died_before_answer(exc)
-                if stale and wire.replayable and wire.method in IDEMPOTENT_METHODS:
-                    fresh = True
-                    continue
-                if isinstance(exc, Exception) and (error := translate(exc, wire)) is not None:
-                    raise error from exc
                 raise
-            return HttpxExchange(response, lease, self._connections, wire)
+        except Exception as exc:
+            error = translate(exc, wire)
+            if error is None:
+                raise
+            # A reused connection that ends before the first byte of an answer was most likely dead already.
+            error.stale = reused and died_before_answer(exc)
+            raise error from exc
+        return HttpxExchange(response, lease, self._connections, wire)
 
     def close(self) -> None:
         """Close every idle connection; those in use are closed when their exchange ends."""
@@ -77,6 +78,22 @@ class HttpxEngine:
     def abandon(self) -> None:
         """Forget every connection without a word to the peer."""
         self._connections.abandon()
+
+
+class _Request(httpcore.Request):
+    """A request made of parts that were checked already: the constructor would check every header again."""
+
+    def __init__(self, wire: WireRequest, headers: RawHeaders, extensions: dict[str, Any]) -> None:
+        origin, _, path = wire.target
+        body = wire.body
+        self.method = wire.method.encode("ascii")
+        self.url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=path)
+        self.headers = headers
+        if isinstance(body, StreamBody):
+            self.stream = iterate(body.source)
+        else:
+            self.stream = iterate((body,) if body else ())
+        self.extensions = extensions
 
 
 class HttpxExchange:
@@ -189,6 +206,8 @@ def ssl_context(verify: bool, trust_env: bool) -> ssl.SSLContext:
         raise ConfigurationError(f"the certificates of {named} can't be loaded: {exc}") from exc
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8, typed=True)
 def _ssl_context(verify: bool, trust_env: bool, sources: tuple[str | None, ...]) -> ssl.SSLContext:
-    return httpx.create_ssl_context(verify=verify, trust_env=trust_env)
+    context = httpx.create_ssl_context(verify=verify, trust_env=trust_env)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -4,6 +4,7 @@
 from typing import Protocol
 
 from ..._http.wire import RawHeaders, WireRequest
+from ..attempts import Record
 
 
 class Exchange(Protocol):
@@ -35,8 +36,8 @@ class Exchange(Protocol):
 class Engine(Protocol):
     """Sends requests, one connection each at a time, and follows nothing on its own."""
 
-    def open(self, wire: WireRequest, headers: RawHeaders) -> Exchange:
-        """Send `wire` with `headers` and wait for the head of the answer.
+    def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Exchange:
+        """Send `wire` with `headers` and wait for the head of the answer; tell `record` when it is sent.
 
         Raises:
             TransportError: Anything that went wrong on the way, told in Pynector's errors.

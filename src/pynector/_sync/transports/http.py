@@ -9,9 +9,9 @@ from typing import Any, Self
 from ..._concurrency.threads.colour import ColourGuard
 from ..._concurrency.threads.locks import Mutex
 from ..._concurrency.threads.scopes import move_on_after
-from ..._config import UNSET, Secret, UnsetType, check_count, check_timeout, resolve
+from ..._config import UNSET, Secret, UnsetType, check_count, check_flag, check_timeout, resolve
 from ..._http.auth import AuthTypes, authorization
-from ..._http.cookies import CookieStore
+from ..._http.cookies import CookieStore, checked_cookies
 from ..._http.wire import WireBuilder, WireRequest, redirect
 from ..._messages.headers import Headers
 from ..._messages.http import HttpMessage
@@ -35,6 +35,9 @@ from .stream import HTTPStream
 
 MAX_REDIRECTS = 20
 """As httpx and browsers have it."""
+
+MAX_CONNECTIONS = 100_000
+"""More than a machine has ports for; a larger number is a slip."""
 
 
 class HTTPTransport(ColourGuard):
@@ -94,23 +97,30 @@ class HTTPTransport(ColourGuard):
         self._retry_policy = RetryPolicy(
             max_retries=resolve("max_retries", max_retries),
             backoff_factor=retry_backoff_factor,
-            retry_statuses=TRANSIENT_STATUSES if retry_status_codes is None else frozenset(retry_status_codes),
+            retry_statuses=_statuses(retry_status_codes),
         )
         self._base_url = Secret(resolve("base_url", base_url))  # it may have a user and a password in it
         self._headers = Headers(headers)
         self._timeout = check_timeout(name="timeout", value=timeout)
-        self._max_connections = check_count(name="max_connections", value=max_connections)
-        self._follow_redirects = follow_redirects
-        self._verify_ssl = verify_ssl
-        self._trust_env = trust_env
-        self._cookies = Secret(dict(cookies or {}))
+        self._max_connections = check_count(max_connections, "max_connections", maximum=MAX_CONNECTIONS)
+        self._follow_redirects = check_flag(follow_redirects, "follow_redirects")
+        self._verify_ssl = check_flag(verify_ssl, "verify_ssl")
+        self._trust_env = check_flag(trust_env, "trust_env")
+        self._cookies = Secret(checked_cookies(cookies))
         self._auth = Secret(authorization(auth))
         self._engine_name = resolve("http_engine", engine)
         if client is not None:
+            # Of the right colour or not, that is seen when httpx is imported.
+            if not all(callable(getattr(client, name, None)) for name in ("build_request", "send")):
+                raise ConfigurationError(f"client= is a {type(client).__name__}: give an httpx.Client")
             given = [("cookies", cookies), ("verify_ssl", not verify_ssl), ("trust_env", not trust_env)]
             if ignored := [name for name, value in given if value]:
                 raise ConfigurationError(f"client= brings its own {ignored[0]}: set it on that client")
         self._client = client
+        if not callable(getattr(message_type, "deserialize", None)):
+            raise ConfigurationError(
+                f"message_type={message_type!r:.80} is no message type: it has no class method deserialize(data)"
+            )
         self._message_type = message_type
         self._mutex = Mutex()
         self._home: Home | None = None
@@ -215,7 +225,7 @@ class HTTPTransport(ColourGuard):
             TimeoutError: `timeout` has passed.
             TransportError: Anything else that went wrong on the way.
         """
-        prepared = self.prepare(message)
+        prepared = self.prepare(message, {})
         if timeout is None:
             return run_attempts(self, prepared, self._retry_policy, Record())
         with move_on_after(check_timeout(name="timeout", value=timeout)):
@@ -241,7 +251,7 @@ class HTTPTransport(ColourGuard):
 
     # One attempt, as the retry loop sees it
 
-    def prepare(self, data: Any, *, idempotency_key: str | None = None, **options: Any) -> WireRequest:
+    def prepare(self, data: Any, options: Mapping[str, Any], *, idempotency_key: str | None = None) -> WireRequest:
         """Turn a mapping or an `HttpMessage` into what every attempt sends."""
         if options:
             raise ConfigurationError(f"unknown option {next(iter(options))!r} for an HTTP request")
@@ -251,11 +261,12 @@ class HTTPTransport(ColourGuard):
             wire.set_header(b"Idempotency-Key", idempotency_key)
         return wire
 
-    def attempt(self, prepared: WireRequest) -> HttpMessage:
+    def attempt(self, prepared: WireRequest, record: Record) -> HttpMessage:
         """Send a request once, follow its redirects, and read the answer."""
         started = time.perf_counter()
-        wire, exchange, history = self.open(prepared)
+        wire, exchange, history = self.open(prepared, record)
         content = exchange.read()
+        record.answered()
         return self.response(wire, exchange, content, time.perf_counter() - started, history)
 
     def judge(self, prepared: WireRequest, answer: HttpMessage) -> Failure | None:
@@ -275,7 +286,9 @@ class HTTPTransport(ColourGuard):
         """A failure to be retried or not, for an error of the network."""
         if not isinstance(error, TransportError) or not prepared.replayable:
             return None
-        return Failure(transient=error.transient, sent=error.sent, idempotent=prepared.idempotent)
+        return Failure(
+            transient=error.transient, sent=error.sent, idempotent=prepared.idempotent, immediate=error.stale
+        )
 
     def finish(self, prepared: WireRequest, answer: HttpMessage, *, raise_for_status: bool) -> Any:
         """The answer as the user gets it."""
@@ -285,12 +298,12 @@ class HTTPTransport(ColourGuard):
             return answer
         return self._message_type.deserialize(answer.content)
 
-    def open(self, wire: WireRequest) -> tuple[WireRequest, Exchange, tuple[HttpMessage, ...]]:
+    def open(self, wire: WireRequest, record: Record) -> tuple[WireRequest, Exchange, tuple[HttpMessage, ...]]:
         """Send a request once and follow its redirects, up to the head of the answer that is none."""
         engine, builder = self._ready()
         history: tuple[HttpMessage, ...] = ()
         while True:
-            exchange = engine.open(wire, builder.with_cookies(wire))
+            exchange = engine.open(wire, builder.with_cookies(wire), record)
             builder.store_cookies(wire, exchange.headers)
             status = exchange.status_code
             if not (300 <= status < 400 and self._follow_redirects):
@@ -344,3 +357,14 @@ class HTTPTransport(ColourGuard):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redact_url(self._base_url.get())!r}>"
+
+
+def _statuses(codes: Collection[int] | None) -> frozenset[int]:
+    if codes is None:
+        return TRANSIENT_STATUSES
+    try:
+        return frozenset(codes)
+    except TypeError:
+        raise ConfigurationError(
+            f"retry_status_codes={codes!r:.80} is not accepted; give HTTP statuses, as in {{429, 503}}"
+        ) from None
