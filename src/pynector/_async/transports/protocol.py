@@ -44,7 +44,11 @@ class AsyncTransport(Protocol):
         ...
 
     async def disconnect(self) -> None:
-        """Let go of everything. A second call does nothing."""
+        """Let go of everything. A second call does nothing.
+
+        Also called, and `connect` after it, when an exchange was cut short: an answer that was on its way must not
+        come in afterwards.
+        """
         ...
 
     async def send(self, message: Any, **options: Any) -> None:

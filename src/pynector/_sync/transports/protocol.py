@@ -45,7 +45,11 @@ class Transport(Protocol):
         ...
 
     def disconnect(self) -> None:
-        """Let go of everything. A second call does nothing."""
+        """Let go of everything. A second call does nothing.
+
+        Also called, and `connect` after it, when an exchange was cut short: an answer that was on its way must not
+        come in afterwards.
+        """
         ...
 
     def send(self, message: Any, **options: Any) -> None:
