@@ -323,11 +323,6 @@ def test_a_scope_serves_one_block():
         scope.__enter__()
 
 
-def test_a_deadline_is_a_number():
-    with pytest.raises(ValueError, match="NaN"):
-        CancelScope(deadline=float("nan"))
-
-
 def test_effective_deadline():
     assert current_effective_deadline() == inf
     now = current_time()

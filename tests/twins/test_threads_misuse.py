@@ -100,3 +100,11 @@ def test_a_group_cannot_be_left_without_being_entered_or_twice():
         pass
     with pytest.raises(RuntimeError, match="not active"):
         group.__exit__(None, None, None)
+
+
+def test_a_deadline_is_a_number() -> None:
+    """anyio, which has the scopes of the async colour, says so from 4.16 on."""
+    with pytest.raises(ValueError, match="NaN"):
+        scopes.CancelScope(deadline=float("nan"))
+    with scopes.CancelScope() as scope, pytest.raises(ValueError, match="NaN"):
+        scope.deadline = float("nan")

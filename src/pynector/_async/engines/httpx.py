@@ -46,6 +46,7 @@ class AsyncHttpxEngine:
 
     async def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "AsyncHttpxExchange":
         """Send `wire` with `headers` and wait for the head of the answer."""
+        request = _Request(wire, headers, self._extensions)
         reused = False
         try:
             lease = await self._connections.acquire(wire.target.origin)
@@ -54,7 +55,7 @@ class AsyncHttpxEngine:
                 # Permits and locks are handed over even to a task that is cancelled: it must not send any more.
                 await checkpoint_if_cancelled()
                 record.sending()
-                response = await lease.connection.handle_async_request(_Request(wire, headers, self._extensions))
+                response = await lease.connection.handle_async_request(request)
                 if (reason := why_refused(response.extensions["http_version"], response.headers)) is not None:
                     raise HTTPProtocolError(reason)
             except BaseException:

@@ -47,6 +47,7 @@ class HttpxEngine:
 
     def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "HttpxExchange":
         """Send `wire` with `headers` and wait for the head of the answer."""
+        request = _Request(wire, headers, self._extensions)
         reused = False
         try:
             lease = self._connections.acquire(wire.target.origin)
@@ -55,7 +56,7 @@ class HttpxEngine:
                 # Permits and locks are handed over even to a task that is cancelled: it must not send any more.
                 checkpoint_if_cancelled()
                 record.sending()
-                response = lease.connection.handle_request(_Request(wire, headers, self._extensions))
+                response = lease.connection.handle_request(request)
                 if (reason := why_refused(response.extensions["http_version"], response.headers)) is not None:
                     raise HTTPProtocolError(reason)
             except BaseException:
