@@ -126,3 +126,14 @@ async def test_sockets_stay_within_the_limit(server: LocalServer, no_leaks: None
             assert [response.json()["id"] for response in results] == list(range(200))
             await sleep(0.05)
             assert server.connections.open + other.connections.open <= 6
+
+
+async def test_connections_are_kept_for_a_while(server: LocalServer, no_leaks: None) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        for _ in range(3):
+            await client.get("/items/1")
+        assert server.connections.total == 1
+        client._transport._engine._connections._keepalive_expiry = 0.05
+        await sleep(0.1)
+        await client.get("/items/1")
+        assert server.connections.total == 2

@@ -125,3 +125,14 @@ def test_sockets_stay_within_the_limit(server: LocalServer, no_leaks: None) -> N
             assert [response.json()["id"] for response in results] == list(range(200))
             sleep(0.05)
             assert server.connections.open + other.connections.open <= 6
+
+
+def test_connections_are_kept_for_a_while(server: LocalServer, no_leaks: None) -> None:
+    with Pynector(base_url=server.url) as client:
+        for _ in range(3):
+            client.get("/items/1")
+        assert server.connections.total == 1
+        client._transport._engine._connections._keepalive_expiry = 0.05
+        sleep(0.1)
+        client.get("/items/1")
+        assert server.connections.total == 2

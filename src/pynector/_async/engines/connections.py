@@ -90,7 +90,8 @@ class AsyncConnections:
             while (lease := self._take_idle(origin)) is not None:
                 # Without this probe (microseconds), a request that can't be repeated is lost with every connection
                 # that the server has closed meanwhile.
-                if not lease.connection.has_expired():
+                idle = time.monotonic() - lease.idle_since
+                if idle <= self._keepalive_expiry and not lease.connection.has_expired():
                     lease.reused = True
                     return lease
                 await self._close(lease)
