@@ -265,6 +265,7 @@ import os, signal, sys, threading
 from pynector import Pynector
 
 client = Pynector(base_url=sys.argv[1])
+client.get("/items/1")  # a fork while a thread imports a module is more than CPython can take
 stop = threading.Event()
 
 def busy():

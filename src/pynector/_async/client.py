@@ -1,5 +1,6 @@
 """The client: what to send, with which limits, through which transport."""
 
+import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sized
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -93,6 +94,7 @@ class AsyncPynector(ColourGuard):
         else:
             self._attempts = adapt(self._transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
         self._connecting = Lock()
+        self._pid = os.getpid()
         self._home: Home | None = None
         self._closed = False
 
@@ -274,11 +276,9 @@ class AsyncPynector(ColourGuard):
             ClosedError: The client was closed.
             WrongLoopError: It belongs to another event loop.
         """
-        if self._home is not None:
-            if self._home.left():
-                self._leave_parent()
-            elif not self._closed:
-                return
+        self._leave_parent()
+        if self._home is not None and not self._home.left() and not self._closed:
+            return
         async with self._connecting:
             if self._closed:
                 raise ClosedError("this client is closed: make a new one")
@@ -288,7 +288,10 @@ class AsyncPynector(ColourGuard):
                 self._home = home
 
     def _leave_parent(self) -> None:
-        """Start anew in a forked child: a task of the parent may hold a lock, and none of them exists here."""
+        """In a forked child, start anew: a task of the parent may hold a lock, and none of them exists here."""
+        if os.getpid() == self._pid:
+            return
+        self._pid = os.getpid()
         self._connecting = Lock()
         if self._attempts is not self._transport:
             self._attempts = adapt(self._transport, self._attempts.retry_policy)
@@ -297,8 +300,7 @@ class AsyncPynector(ColourGuard):
     async def aclose(self) -> None:
         """Close the client and its connections. Requests under way end first; a second call does nothing."""
         self._closed = True
-        if self._home is not None and self._home.left():
-            self._leave_parent()
+        self._leave_parent()
         async with self._connecting:
             home, self._home = self._home, None
             if home is not None:
