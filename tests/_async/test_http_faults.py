@@ -532,7 +532,7 @@ async def test_flapping(no_leaks: None) -> None:
 
 async def test_a_redirect_loop(no_leaks: None) -> None:
     loop = http_response(b"", "302 Found", b"Location: x")
-    with ScriptedServer(sequence(*[loop] * 21), good) as server:
+    with ScriptedServer(sequence(*[loop] * 21, OK), good) as server:
         error = await failure(server, errors.HTTPRedirectError, retry=QUICK)
         assert "more than 20" in str(error)
         assert error.attempts == 1

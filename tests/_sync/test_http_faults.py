@@ -525,7 +525,7 @@ def test_flapping(no_leaks: None) -> None:
 
 def test_a_redirect_loop(no_leaks: None) -> None:
     loop = http_response(b"", "302 Found", b"Location: x")
-    with ScriptedServer(sequence(*[loop] * 21), good) as server:
+    with ScriptedServer(sequence(*[loop] * 21, OK), good) as server:
         error = failure(server, errors.HTTPRedirectError, retry=QUICK)
         assert "more than 20" in str(error)
         assert error.attempts == 1

@@ -68,6 +68,8 @@ class Intruder:
 
     def watch(self, operation: Callable[[], object]) -> object:
         before = sys.gettrace()
+        # From 3.12 on, whether opcodes are traced at all is settled when tracing starts.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self.trace)
         try:
             return operation()

@@ -1,31 +1,19 @@
 """Engines: what puts a request on a socket and takes the answer off it."""
 
-from typing import Any
-
+from ..._http.settings import EngineSettings
 from .protocol import AsyncEngine
 
 
-def make_engine(
-    name: str,
-    *,
-    client: Any = None,
-    timeout: float | None,
-    verify_ssl: bool,
-    trust_env: bool,
-    max_connections: int,
-    follow_redirects: bool,
-) -> AsyncEngine:
-    """The engine called `name`, or one around the user's own `client`. This is where httpx is imported.
+def make_engine(name: str, settings: EngineSettings) -> AsyncEngine:
+    """The engine called `name`, or one around the user's own client. This is where httpx is imported.
 
     Raises:
-        ConfigurationError: `client` is not of the kind that this colour uses.
+        ConfigurationError: The engine is not installed, or can't do what the settings ask for.
     """
-    if client is not None:
+    if settings.client is not None:
         from .client import AsyncHttpxClientEngine
 
-        return AsyncHttpxClientEngine(client, follow_redirects=follow_redirects)
+        return AsyncHttpxClientEngine(settings)
     from .httpx import AsyncHttpxEngine
 
-    return AsyncHttpxEngine(
-        timeout=timeout, verify_ssl=verify_ssl, trust_env=trust_env, max_connections=max_connections
-    )
+    return AsyncHttpxEngine(settings)

@@ -1,7 +1,7 @@
 """The user's own httpx client as an engine: its connections, TLS, proxies, cookies and auth."""
 
 from collections.abc import AsyncGenerator
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
 import httpx
 
@@ -10,9 +10,11 @@ from ..._concurrency.aio.colour import iterate
 from ..._concurrency.aio.scopes import shield
 from ..._http.body import StreamBody
 from ..._http.failures import translate
+from ..._http.settings import EngineSettings
 from ..._http.wire import RawHeaders, WireRequest, default_headers
 from ...errors import ConfigurationError
 from ..attempts import Record
+from .protocol import Answer
 
 _LEFT_TO_CLIENT = frozenset({b"host", b"cookie", b"content-length", b"transfer-encoding"})
 # What a request has if nobody says otherwise: then the client's own defaults are to stand.
@@ -23,17 +25,23 @@ class AsyncHttpxClientEngine:
     """Sends requests through an `httpx.AsyncClient` that somebody else made and will close.
 
     Args:
-        client: That client.
-        follow_redirects: Whether it is told to follow redirects.
+        settings: With that client in it; it says as well whether the client is to follow redirects.
     """
 
-    def __init__(self, client: Any, *, follow_redirects: bool) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
+        client = settings.client
         if not isinstance(client, httpx.AsyncClient):
             raise ConfigurationError(f"client= is a {type(client).__name__}: give an httpx.AsyncClient")
         self._client = client
-        self._follow_redirects = follow_redirects
+        self._follow_redirects = settings.follow_redirects
 
-    async def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "AsyncHttpxClientExchange":
+    async def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
+        """Send `wire` and read the whole answer."""
+        exchange = await self.stream(wire, headers, record)
+        content = await exchange.read()
+        return Answer(exchange.status_code, exchange.headers, exchange.http_version, content, exchange.url)
+
+    async def stream(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "AsyncHttpxClientExchange":
         """Send `wire` and wait for the head of the answer. The client adds its own headers to those of the user."""
         body = wire.body
         given = {name.lower() for name, _ in wire.message.headers.raw}

@@ -2,7 +2,7 @@
 """The user's own httpx client as an engine: its connections, TLS, proxies, cookies and auth."""
 
 from collections.abc import Generator
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
 import httpx
 
@@ -11,9 +11,11 @@ from ..._concurrency.threads.colour import iterate
 from ..._concurrency.threads.scopes import shield
 from ..._http.body import StreamBody
 from ..._http.failures import translate
+from ..._http.settings import EngineSettings
 from ..._http.wire import RawHeaders, WireRequest, default_headers
 from ...errors import ConfigurationError
 from ..attempts import Record
+from .protocol import Answer
 
 _LEFT_TO_CLIENT = frozenset({b"host", b"cookie", b"content-length", b"transfer-encoding"})
 # What a request has if nobody says otherwise: then the client's own defaults are to stand.
@@ -24,17 +26,23 @@ class HttpxClientEngine:
     """Sends requests through an `httpx.Client` that somebody else made and will close.
 
     Args:
-        client: That client.
-        follow_redirects: Whether it is told to follow redirects.
+        settings: With that client in it; it says as well whether the client is to follow redirects.
     """
 
-    def __init__(self, client: Any, *, follow_redirects: bool) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
+        client = settings.client
         if not isinstance(client, httpx.Client):
             raise ConfigurationError(f"client= is a {type(client).__name__}: give an httpx.Client")
         self._client = client
-        self._follow_redirects = follow_redirects
+        self._follow_redirects = settings.follow_redirects
 
-    def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "HttpxClientExchange":
+    def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
+        """Send `wire` and read the whole answer."""
+        exchange = self.stream(wire, headers, record)
+        content = exchange.read()
+        return Answer(exchange.status_code, exchange.headers, exchange.http_version, content, exchange.url)
+
+    def stream(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "HttpxClientExchange":
         """Send `wire` and wait for the head of the answer. The client adds its own headers to those of the user."""
         body = wire.body
         given = {name.lower() for name, _ in wire.message.headers.raw}

@@ -12,10 +12,11 @@ from collections import deque
 
 import httpcore
 
-from ..._concurrency.threads.locks import Mutex, Semaphore, WouldBlock
-from ..._concurrency.threads.scopes import move_on_after, shield
+from ..._concurrency.threads.locks import Mutex
+from ..._concurrency.threads.scopes import shield
+from ..._http.settings import EngineSettings
 from ..._http.url import Origin
-from ...errors import ConnectionTimeoutError
+from .permits import Permits
 
 
 class Lease:
@@ -45,10 +46,7 @@ class Connections:
     Args:
         network_backend: Opens sockets; it carries deadlines and cancellation to every socket operation.
         ssl_context: For https, shared by all connections.
-        timeout: Seconds that connecting, and then TLS, may take, and that all connections may be in use without one
-            of them coming back; None for no limit.
-        max_connections: The most requests on the wire at once, and the most open sockets.
-        keepalive_expiry: Seconds an idle connection is kept.
+        settings: The time-out for connecting, and then TLS; how many connections; how long idle ones are kept.
     """
 
     def __init__(
@@ -56,22 +54,19 @@ class Connections:
         *,
         network_backend: httpcore.NetworkBackend,
         ssl_context: ssl.SSLContext,
-        timeout: float | None,
-        max_connections: int,
-        keepalive_expiry: float = 5.0,
+        settings: EngineSettings,
     ) -> None:
         self._backend = network_backend
         self._ssl_context = ssl_context
-        self._timeout = timeout
-        self._keepalive_expiry = keepalive_expiry
-        self._max_connections = max_connections
-        self._permits = Semaphore(max_connections)
+        self._timeout = settings.timeout
+        self._keepalive_expiry = settings.keepalive_expiry
+        self._max_connections = settings.max_connections
+        self._permits = Permits(settings.max_connections, settings.max_connections_per_host, settings.timeout)
         self._mutex = Mutex()
         self._by_origin: dict[Origin, deque[Lease]] = {}
         # Every idle connection, longest idle first. A dict, for removal of any one in O(1).
         self._idle: dict[Lease, None] = {}
         self._in_use = 0
-        self._last_return = 0.0
         self._closed = False
 
     def acquire(self, origin: Origin) -> Lease:
@@ -81,10 +76,7 @@ class Connections:
             ConnectionTimeoutError: All connections were in use, and none came back within the timeout.
             Exception: Those of httpcore, if no connection can be made.
         """
-        try:
-            self._permits.acquire_nowait()
-        except WouldBlock:
-            self._wait_for_permit()
+        self._permits.acquire(origin)
         with self._mutex:
             self._in_use += 1
         try:
@@ -102,24 +94,8 @@ class Connections:
         except BaseException:
             with self._mutex:
                 self._in_use -= 1
-            self._permits.release()
+            self._permits.release(origin)
             raise
-
-    def _wait_for_permit(self) -> None:
-        patience = self._timeout
-        started = time.monotonic()
-        while True:
-            with move_on_after(patience):
-                self._permits.acquire()
-                return
-            # Many requests may wait for long; that is an error only if the connections in use come to nothing.
-            silence = time.monotonic() - max(started, self._last_return)
-            if self._timeout is None or silence >= self._timeout:
-                raise ConnectionTimeoutError(
-                    f"all {self._max_connections} connections were in use, and none came back within {self._timeout} s",
-                    phase="pool",
-                )
-            patience = self._timeout - silence
 
     def release(self, lease: Lease) -> None:
         """Take a connection back: keep it if its exchange ended cleanly, close it otherwise."""
@@ -138,8 +114,7 @@ class Connections:
             if stale is not None:
                 self._close(stale)
         finally:
-            self._last_return = time.monotonic()
-            self._permits.release()
+            self._permits.release(lease.origin)
 
     def close(self) -> None:
         """Close the idle connections now, the others when they come back."""

@@ -19,33 +19,38 @@ from ..._http.body import StreamBody
 from ..._http.decode import make_decoder
 from ..._http.failures import died_before_answer, translate, why_refused
 from ..._http.logs import redact_logs_of
+from ..._http.settings import EngineSettings
 from ..._http.wire import RawHeaders, WireRequest
 from ...errors import ConfigurationError, HTTPProtocolError
 from ..attempts import Record
 from .connections import Connections, Lease
+from .protocol import Answer
 
 
 class HttpxEngine:
     """Sends requests over connections of its own, one request each at a time.
 
     Args:
-        timeout: The longest silence of the network in connecting, reading or writing, in seconds; None for no limit.
-        verify_ssl: Whether servers must show a certificate that is trusted and theirs.
-        trust_env: Whether `SSL_CERT_FILE` and `SSL_CERT_DIR` are looked at.
-        max_connections: The most requests on the wire at once.
+        settings: How.
     """
 
-    def __init__(self, *, timeout: float | None, verify_ssl: bool, trust_env: bool, max_connections: int) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
         redact_logs_of("httpcore")
+        timeout = settings.timeout
         self._extensions = {"timeout": {"connect": timeout, "read": timeout, "write": timeout, "pool": None}}
         self._connections = Connections(
             network_backend=network_backend(httpcore),
-            ssl_context=ssl_context(verify_ssl, trust_env),
-            timeout=timeout,
-            max_connections=max_connections,
+            ssl_context=ssl_context(bool(settings.verify_ssl), settings.trust_env),
+            settings=settings,
         )
 
-    def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "HttpxExchange":
+    def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
+        """Send `wire` with `headers` and read the whole answer."""
+        exchange = self.stream(wire, headers, record)
+        content = exchange.read()
+        return Answer(exchange.status_code, exchange.headers, exchange.http_version, content)
+
+    def stream(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "HttpxExchange":
         """Send `wire` with `headers` and wait for the head of the answer."""
         request = _Request(wire, headers, self._extensions)
         reused = False

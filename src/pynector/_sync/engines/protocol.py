@@ -7,6 +7,29 @@ from ..._http.wire import RawHeaders, WireRequest
 from ..attempts import Record
 
 
+class Answer:
+    """A whole answer.
+
+    Attributes:
+        status_code: The HTTP status.
+        headers: As they came, repeated ones kept.
+        http_version: `HTTP/1.1`, `HTTP/2`, ...
+        content: The body, decoded.
+        url: Where the answer came from, if the engine followed redirects; else None.
+    """
+
+    __slots__ = ("content", "headers", "http_version", "status_code", "url")
+
+    def __init__(
+        self, status_code: int, headers: RawHeaders, http_version: str, content: bytes, url: str | None = None
+    ) -> None:
+        self.status_code = status_code
+        self.headers = headers
+        self.http_version = http_version
+        self.content = content
+        self.url = url
+
+
 class Exchange(Protocol):
     """One request that was sent, and the answer that is coming in.
 
@@ -36,7 +59,15 @@ class Exchange(Protocol):
 class Engine(Protocol):
     """Sends requests, one connection each at a time, and follows nothing on its own."""
 
-    def open(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Exchange:
+    def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
+        """Send `wire` with `headers` and read the whole answer; tell `record` when it is sent.
+
+        Raises:
+            TransportError: Anything that went wrong on the way, told in Pynector's errors.
+        """
+        ...
+
+    def stream(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Exchange:
         """Send `wire` with `headers` and wait for the head of the answer; tell `record` when it is sent.
 
         Raises:

@@ -12,6 +12,7 @@ from ..._concurrency.threads.scopes import move_on_after
 from ..._config import UNSET, Secret, UnsetType, check_count, check_flag, check_timeout, resolve
 from ..._http.auth import AuthTypes, authorization
 from ..._http.cookies import CookieStore, checked_cookies
+from ..._http.settings import EngineSettings
 from ..._http.wire import WireBuilder, WireRequest, redirect
 from ..._messages.headers import Headers
 from ..._messages.http import HttpMessage
@@ -28,7 +29,7 @@ from ...errors import (
     TransportError,
 )
 from ..attempts import Record, run_attempts
-from ..engines.protocol import Engine, Exchange
+from ..engines.protocol import Answer, Engine, Exchange
 from ..ownership import Home
 from .inbox import inbox, put
 from .stream import HTTPStream
@@ -179,15 +180,15 @@ class HTTPTransport(ColourGuard):
     def _build(self) -> tuple[WireBuilder, Engine]:
         from ..engines import make_engine  # imports httpx: not before it is needed
 
-        engine = make_engine(
-            self._engine_name,
-            client=self._client,
+        settings = EngineSettings(
             timeout=self._timeout,
             verify_ssl=self._verify_ssl,
             trust_env=self._trust_env,
             max_connections=self._max_connections,
             follow_redirects=self._follow_redirects,
+            client=self._client,
         )
+        engine = make_engine(self._engine_name, settings)
         base_url = self._base_url.get() or (str(self._client.base_url) if self._client is not None else "")
         cookies = CookieStore(self._cookies.get())
         return WireBuilder(base_url, self._headers, self._auth.get(), cookies), engine
@@ -264,10 +265,19 @@ class HTTPTransport(ColourGuard):
     def attempt(self, prepared: WireRequest, record: Record) -> HttpMessage:
         """Send a request once, follow its redirects, and read the answer."""
         started = time.perf_counter()
-        wire, exchange, history = self.open(prepared, record)
-        content = exchange.read()
+        engine, builder = self._ready()
+        wire = prepared
+        history: tuple[HttpMessage, ...] = ()
+        while True:
+            answer = engine.send(wire, builder.with_cookies(wire), record)
+            builder.store_cookies(wire, answer.headers)
+            following = self._following(wire, answer, history)
+            if following is None:
+                break
+            history = (*history, self.response(wire, answer, answer.content, 0.0, ()))
+            wire = following
         record.answered()
-        return self.response(wire, exchange, content, time.perf_counter() - started, history)
+        return self.response(wire, answer, answer.content, time.perf_counter() - started, history)
 
     def judge(self, prepared: WireRequest, answer: HttpMessage) -> Failure | None:
         """A failure to be retried or not, for a 4xx or 5xx."""
@@ -303,19 +313,12 @@ class HTTPTransport(ColourGuard):
         engine, builder = self._ready()
         history: tuple[HttpMessage, ...] = ()
         while True:
-            exchange = engine.open(wire, builder.with_cookies(wire), record)
+            exchange = engine.stream(wire, builder.with_cookies(wire), record)
             builder.store_cookies(wire, exchange.headers)
-            status = exchange.status_code
-            if not (300 <= status < 400 and self._follow_redirects):
-                return wire, exchange, history
             try:
-                following = self._following(wire, exchange)
+                following = self._following(wire, exchange, history)
                 if following is None:
                     return wire, exchange, history
-                if len(history) == MAX_REDIRECTS:
-                    raise HTTPRedirectError(
-                        f"more than {MAX_REDIRECTS} redirects", method=wire.method, url=wire.target.redacted
-                    )
                 content = exchange.read()
             except BaseException:
                 exchange.close()
@@ -323,35 +326,45 @@ class HTTPTransport(ColourGuard):
             history = (*history, self.response(wire, exchange, content, 0.0, ()))
             wire = following
 
-    def _following(self, wire: WireRequest, exchange: Exchange) -> WireRequest | None:
-        headers = Headers.from_raw(exchange.headers)
+    def _following(
+        self, wire: WireRequest, answer: Answer | Exchange, history: tuple[HttpMessage, ...]
+    ) -> WireRequest | None:
+        """The request that an answer redirects to; None if it is no redirect, or not to be followed."""
+        if not (300 <= answer.status_code < 400 and self._follow_redirects):
+            return None
         step = next_request(
             method=wire.method,
             url=str(wire.target),
             headers=Headers.from_raw(wire.headers),
             has_body=wire.body is not None,
-            status_code=exchange.status_code,
-            location=headers.get("location"),
+            status_code=answer.status_code,
+            location=Headers.from_raw(answer.headers).get("location"),
         )
-        return None if step is None else redirect(wire, step)
+        if step is None:
+            return None
+        if len(history) == MAX_REDIRECTS:
+            raise HTTPRedirectError(
+                f"more than {MAX_REDIRECTS} redirects", method=wire.method, url=wire.target.redacted
+            )
+        return redirect(wire, step)
 
     def response(
         self,
         wire: WireRequest,
-        exchange: Exchange,
+        answer: Answer | Exchange,
         content: bytes,
         elapsed: float,
         history: tuple[HttpMessage, ...],
     ) -> HttpMessage:
         """The answer of one exchange as a message."""
         return HttpMessage.response(
-            status_code=exchange.status_code,
-            headers=Headers.from_raw(exchange.headers),
+            status_code=answer.status_code,
+            headers=Headers.from_raw(answer.headers),
             content=content,
             request=wire.message,
-            url=exchange.url or str(wire.target),
+            url=answer.url or str(wire.target),
             elapsed=elapsed,
-            http_version=exchange.http_version,
+            http_version=answer.http_version,
             history=history,
         )
 
