@@ -98,6 +98,7 @@ def test_the_input_is_read_in_the_callers_thread(server: LocalServer, no_leaks: 
 
 def test_context_variables_reach_the_workers(no_leaks: None) -> None:
     tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+    all_at_work = threading.Barrier(4, timeout=10)
 
     class Tenant:
         def connect(self) -> None: ...
@@ -107,6 +108,8 @@ def test_context_variables_reach_the_workers(no_leaks: None) -> None:
         def request(self, message: Any, *, timeout: float | None) -> str:
             before = tenant.get()
             tenant.set(f"changed by {message}")
+            if before == "acme":
+                all_at_work.wait()
             return before
 
     token = tenant.set("acme")
