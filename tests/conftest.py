@@ -20,6 +20,34 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test of the HTTP transport on every engine, by `pytestmark = pytest.mark.usefixtures("engine")`.
+
+    With the mark `engines("httpx", ...)` it runs on those alone: say why next to it.
+    """
+    name: str = request.param
+    monkeypatch.setenv("PYNECTOR_HTTP_ENGINE", name)
+    return name
+
+
+ENGINES = ("httpx", "httpx2", "pyreqwest")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("engines")
+        metafunc.parametrize("engine", ENGINES if only is None else only.args, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On trio the other engines do what they do on asyncio, so that is left to the long run."""
+    for item in items:
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if params.get("anyio_backend") == "trio" and params.get("engine", "httpx") != "httpx":
+            item.add_marker("full")
+
+
 @pytest.fixture(scope="session")
 def _local_server() -> Iterator[LocalServer]:
     with LocalServer() as server:
