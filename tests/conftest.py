@@ -1,5 +1,8 @@
 """Fixtures shared by every test."""
 
+import contextlib
+import functools
+import socket
 import ssl
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -28,7 +31,21 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """
     name: str = request.param
     monkeypatch.setenv("PYNECTOR_HTTP_ENGINE", name)
+    if name == "pyreqwest":
+        _start_pyreqwest()
     return name
+
+
+@functools.cache
+def _start_pyreqwest() -> None:
+    """Start its runtime, which has descriptors of its own for the life of the process: they are no leak of a test."""
+    from pyreqwest.client import SyncClientBuilder
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+    with contextlib.suppress(OSError), contextlib.closing(SyncClientBuilder().no_proxy().build()) as client:
+        with contextlib.suppress(Exception):
+            client.get(f"http://127.0.0.1:{address[1]}/").build().send()
 
 
 ENGINES = ("httpx", "httpx2", "pyreqwest")

@@ -1,12 +1,13 @@
 """What structured concurrency costs: ours against anyio, and against the standard library for threads."""
 
-from collections.abc import Iterator
-
 from . import concurrency_async, concurrency_threads
-from .measure import Plan, Row
+from .measure import Plan
+from .report import RowReport
+
+ROUNDS = 9
 
 
-def rows(plan: Plan) -> Iterator[Row]:
+def measure(plan: Plan) -> RowReport:
     """Measure both colours."""
-    yield from concurrency_threads.rows(plan)
-    yield from concurrency_async.rows(plan)
+    rows = [*concurrency_threads.rows(plan), *concurrency_async.rows(plan)]
+    return RowReport("Structured concurrency, time for one operation", rows)

@@ -1,12 +1,18 @@
-"""Rounds, medians and the table: what every suite of measurements uses."""
+"""Rounds, medians and rows: what every suite of measurements uses."""
 
 import gc
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from statistics import median
+from typing import Any, Protocol
 
 Run = Callable[[int], float]
 """Does something so many times, and says how many seconds that took."""
+
+UNITS = {"us": 1e6, "ms": 1e3, "MB": 1e-6, "modules": 1.0}
+"""What a value in seconds, bytes or pieces is multiplied by to be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +22,54 @@ class Plan:
     Args:
         rounds: Turns of each contestant.
         scale: Every count is multiplied by this.
-        only: Part of the names of the rows to measure.
+        only: A regular expression that the names of what is measured must match somewhere.
+        requests: The count of a suite whose count can be chosen; None for its own.
+        full: Whether everything is measured that can be.
+        quiet: Whether nothing is said about how far it is.
     """
 
     rounds: int
-    scale: float
-    only: str
+    scale: float = 1.0
+    only: str = ""
+    requests: int | None = None
+    full: bool = False
+    quiet: bool = False
 
     def wants(self, name: str) -> bool:
-        return self.only in name
+        return re.search(self.only, name) is not None
 
     def count(self, full: int) -> int:
         return max(2, round(full * self.scale))
+
+    def say(self, text: str) -> None:
+        """Tell a person who waits how far it is."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+class Report(Protocol):
+    """What a suite found."""
+
+    @property
+    def failures(self) -> list[str]:
+        """What ended in an error, a line each."""
+        ...
+
+    def __len__(self) -> int:
+        """How much was measured."""
+        ...
+
+    def text(self) -> str:
+        """For a terminal."""
+        ...
+
+    def markdown(self) -> str:
+        """For a document."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a program."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +78,43 @@ class Row:
 
     Args:
         name: What was measured, with its unit of work.
-        seconds: The median for one unit of work, by contestant, ours first.
+        values: The median for one unit of work, by contestant, ours first; in seconds, bytes or pieces.
         goal: How many times as dear as a contestant ours may be at most, by contestant.
-        limit: How many seconds ours may take at most.
+        limit: How much ours may be at most.
+        unit: One of `UNITS`.
     """
 
     name: str
-    seconds: dict[str, float]
-    goal: dict[str, float]
+    values: dict[str, float]
+    goal: dict[str, float] = field(default_factory=dict)
     limit: float | None = None
+    unit: str = "us"
 
     @property
     def ratios(self) -> dict[str, float]:
-        ours, *others = self.seconds
-        return {other: self.seconds[ours] / self.seconds[other] for other in others}
+        ours, *others = self.values
+        return {other: self.values[ours] / self.values[other] for other in others}
 
     @property
     def met(self) -> bool | None:
         """Whether ours is as cheap as it should be; None without a goal."""
-        checks = [self.ratios[other] <= most for other, most in self.goal.items()]
+        checks = [self.ratios[other] <= most for other, most in self.goal.items() if other in self.values]
         if self.limit is not None:
-            checks.append(next(iter(self.seconds.values())) <= self.limit)
+            checks.append(next(iter(self.values.values())) <= self.limit)
         return all(checks) if checks else None
 
-    def as_dict(self) -> dict[str, object]:
+    def shown(self, value: float) -> float:
+        """A value in the unit of the row."""
+        return value * UNITS[self.unit]
+
+    def as_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "microseconds": {who: round(value * 1e6, 3) for who, value in self.seconds.items()},
+            "unit": self.unit,
+            "values": {who: round(self.shown(value), 3) for who, value in self.values.items()},
             "ratios": {who: round(value, 3) for who, value in self.ratios.items()},
             "goal": self.goal,
-            "limit_microseconds": None if self.limit is None else round(self.limit * 1e6, 3),
+            "limit": None if self.limit is None else round(self.shown(self.limit), 3),
             "met": self.met,
         }
 
@@ -96,36 +145,19 @@ def compare(
     taken: dict[str, list[float]] = {who: [] for who in contestants}
     for run in contestants.values():
         run(max(1, count // 10))
-    order = list(contestants)
-    for number in range(plan.rounds):
-        # Nobody always comes after the same neighbour.
-        for who in order if number % 2 == 0 else reversed(order):
-            gc.collect()
-            gc.disable()
-            try:
-                taken[who].append(contestants[who](count) / count)
-            finally:
-                gc.enable()
+    for who in turns(list(contestants), plan.rounds):
+        gc.collect()
+        gc.disable()
+        try:
+            taken[who].append(contestants[who](count) / count)
+        finally:
+            gc.enable()
     return Row(name, {who: median(values) for who, values in taken.items()}, goal or {}, limit)
 
 
-def table(rows: list[Row]) -> str:
-    """Lay the rows out for people."""
-    head = ("", "ours, us", "others, us (ours / theirs)", "goal")
-    lines = [head]
-    for row in rows:
-        ours, *others = row.seconds
-        cells = "; ".join(f"{who} {row.seconds[who] * 1e6:.2f} (x{row.ratios[who]:.2f})" for who in others)
-        verdict = {None: "", True: "met", False: "MISSED"}[row.met]
-        wanted = [f"x{most:g} {who}" for who, most in row.goal.items()]
-        if row.limit is not None:
-            wanted.append(f"{row.limit * 1e6:g} us")
-        lines.append((row.name, f"{row.seconds[ours] * 1e6:.2f}", cells, f"{', '.join(wanted)} {verdict}".strip()))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column == 1 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+def turns(contestants: Sequence[str], rounds: int) -> list[str]:
+    """Who is next, for all rounds. Nobody always comes after the same neighbour."""
+    order: list[str] = []
+    for number in range(rounds):
+        order += contestants if number % 2 == 0 else reversed(contestants)
+    return order

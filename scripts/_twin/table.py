@@ -16,7 +16,11 @@ NAMES: dict[str, str] = {
     "aiter": "iter",
     "anext": "next",
     "aiter_bytes": "iter_bytes",
+    "aiter_raw": "iter_raw",
     "handle_async_request": "handle_request",
+    "aread": "read",
+    "asend": "send",
+    "async_auth_flow": "sync_auth_flow",
 }
 
 #: Dotted names, in code and in text. A value may begin with its key: what already reads like the value stays.

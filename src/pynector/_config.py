@@ -172,7 +172,7 @@ def _short(value: object) -> str:
 
 
 class _BadValue(ValueError):
-    """Raised by the checks below; `resolve` adds where the value came from."""
+    """Raised by the checks below, with advice if there is any; `resolve` adds where the value came from."""
 
 
 def _seconds_or_none(value: object) -> float | None:
@@ -201,7 +201,10 @@ def _integer(minimum: int) -> Callable[[object], int]:
 def _one_of(*names: str) -> Callable[[object], str]:
     def check(value: object) -> str:
         if value not in names:
-            raise _BadValue
+            import difflib
+
+            near = difflib.get_close_matches(str(value).lower(), names, n=1)
+            raise _BadValue(f"; did you mean {near[0]!r}?" if near else "")
         return str(value)
 
     return check
@@ -245,7 +248,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "timeout": Setting("PYNECTOR_TIMEOUT", None, _seconds_or_none, "seconds above 0, or none for no limit"),
     "max_retries": Setting("PYNECTOR_MAX_RETRIES", 3, _integer(0), "an integer of 0 or more"),
     "max_concurrency": Setting("PYNECTOR_MAX_CONCURRENCY", 10, _integer(1), "an integer of 1 or more"),
-    "http_engine": Setting("PYNECTOR_HTTP_ENGINE", "httpx", _one_of("httpx"), "httpx", argument="engine"),
+    "http_engine": Setting(
+        "PYNECTOR_HTTP_ENGINE",
+        "httpx",
+        _one_of("httpx", "httpx2", "pyreqwest"),
+        "httpx, httpx2 or pyreqwest",
+        argument="engine",
+    ),
     "base_url": Setting(
         "PYNECTOR_BASE_URL",
         "",
@@ -322,6 +331,7 @@ def _checked(setting: Setting, value: object, source: str, *, parse: bool) -> ob
         if not parse and isinstance(value, str):
             raise _BadValue
         return setting.check(value)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError) as error:
         shown = "this value" if setting.secret else _short(value)
-        raise ConfigurationError(f"{source}: {shown} is not accepted; give {setting.accepts}") from None
+        advice = str(error) if isinstance(error, _BadValue) else ""
+        raise ConfigurationError(f"{source}: {shown} is not accepted; give {setting.accepts}{advice}") from None

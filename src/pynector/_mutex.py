@@ -26,14 +26,19 @@ class ProcessMutex(RLock):  # type: ignore[misc] # typeshed calls it final; it i
         _all.add(self)
 
 
+forks = [0]
+"""How many forks there are between this process and the one that imported this: to look is cheaper than to ask the
+system for the id of the process, which the path of every request would have to."""
+
 _all: "WeakSet[ProcessMutex]" = WeakSet()
 
 
-def _free_in_child() -> None:
+def _in_child() -> None:
+    forks[0] += 1
     # The thread that held one does not exist here. The locks of `threading` and `logging` do the same.
     for mutex in list(_all):
         mutex._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_in_child)
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,4 +1,4 @@
-"""What `progress=` of a batch may be, made into one callback."""
+"""What `progress=` of a batch or a download may be, made into one callback."""
 
 import inspect
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from .errors import ConfigurationError
 
 
 class ProgressCallback(Protocol):
-    """Called with the number of finished items and, where the input has a length, how many there are."""
+    """Called with how many items are finished, or bytes have come, and how many there are if that is known."""
 
     def __call__(self, done: int, total: int | None, /) -> object:
         """Show it."""
@@ -18,14 +18,17 @@ class ProgressCallback(Protocol):
 class _Bar:
     """A tqdm bar: in a terminal, or in a notebook."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, unit: str) -> None:
         try:
             from tqdm.auto import tqdm
         except ImportError:
             raise ConfigurationError("progress=True needs tqdm: pip install 'pynector[cli]'") from None
-        self._bar: Any = tqdm(total=total, unit="req")
+        self._bar: Any = tqdm(total=total, unit=unit, unit_scale=unit == "B", unit_divisor=1024)
 
     def __call__(self, done: int, total: int | None, /) -> None:
+        if total != self._bar.total:
+            self._bar.total = total  # what a download learns from the head of its answer
+            self._bar.refresh()
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
@@ -37,13 +40,14 @@ def _nothing() -> None:
 
 
 def make_progress(
-    progress: bool | ProgressCallback, total: int | None
+    progress: bool | ProgressCallback, total: int | None, *, unit: str = "req"
 ) -> tuple[ProgressCallback | None, Callable[[], None]]:
     """The callback for `progress=`, and what to call at the end.
 
     Args:
         progress: True for a bar, a callable, or False for nothing.
         total: How many items there are, if that is known.
+        unit: What is counted; `"B"` for bytes.
 
     Raises:
         ConfigurationError: It is neither, or a callable that can't be called with two numbers, or is async; or tqdm
@@ -52,7 +56,7 @@ def make_progress(
     if progress is False:
         return None, _nothing
     if progress is True:
-        bar = _Bar(total)
+        bar = _Bar(total, unit)
         return bar, bar.close
     if callable(progress):
         _check_callback(progress)

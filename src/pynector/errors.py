@@ -226,6 +226,8 @@ class TransportError(PynectorError):
     transient: bool = False
     stale: bool = False
     """Whether it went out on a connection that had been idle and, it seems, was closed by the server meanwhile."""
+    foreign: bool = False
+    """Whether a callable of the user's raised it (a hook, `auth=`): then the request is not tried again."""
 
     def __init__(
         self,
@@ -405,7 +407,7 @@ class HTTPIncompleteError(HTTPTransportError):
 
 
 class HTTPDecodeError(HTTPTransportError):
-    """The body cannot be decompressed."""
+    """The body cannot be decompressed, or is not of the type that it was to be read as."""
 
 
 class HTTPProxyError(HTTPTransportError):
@@ -417,7 +419,7 @@ class HTTPRedirectError(HTTPTransportError):
 
 
 class ResponseTooLargeError(HTTPTransportError):
-    """The body is larger than the limit."""
+    """The body, or one line or event of it, is larger than the limit."""
 
 
 class CircuitOpenError(HTTPTransportError):

@@ -6,6 +6,8 @@ from pynector import AsyncPynector, RetryPolicy, errors
 from pynector.testing import LocalServer
 from pynector.transport.http import HttpMessage
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 async def test_request(server: LocalServer) -> None:
     async with AsyncPynector(base_url=server.url) as client:

@@ -12,6 +12,8 @@ from pynector.testing import LocalServer
 from pynector.transport.http import HttpMessage
 from servers.scripted import Connection, ScriptedServer, http_response
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 QUICK = RetryPolicy(max_retries=2, backoff_factor=0.01)
 
 

@@ -10,6 +10,8 @@ from pynector.testing import LocalServer
 from pynector.transport import TransportFactoryRegistry
 from pynector.transport.http import AsyncHTTPTransport, HttpMessage
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 BASE = "http://127.0.0.1:1"
 
 

@@ -16,6 +16,8 @@ from pynector.testing import LocalServer
 from pynector.transport.http import AsyncHTTPTransport
 from servers.scripted import Connection, Script, ScriptedServer, http_response
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 QUICK = RetryPolicy(max_retries=2, backoff_factor=0.01)
 OK = http_response(b"good")
 

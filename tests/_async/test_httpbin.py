@@ -12,6 +12,8 @@ import pytest
 from pynector import AsyncPynector, RetryPolicy, errors
 from pynector.transport.http import HttpMessage
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 QUICK = RetryPolicy(max_retries=2, backoff_factor=0.01)
 
 

@@ -8,6 +8,8 @@ from pynector.testing import LocalServer
 from pynector.transport.http import AsyncHTTPTransport
 from servers.scripted import Connection, ScriptedServer, http_response
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 async def states(client: AsyncPynector, requests: list[object], timeout: float | None = None) -> list[str]:
     results = await client.batch_request(requests, max_concurrency=10, timeout=timeout)

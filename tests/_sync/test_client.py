@@ -7,6 +7,8 @@ from pynector import Pynector, RetryPolicy, errors
 from pynector.testing import LocalServer
 from pynector.transport.http import HttpMessage
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 def test_request(server: LocalServer) -> None:
     with Pynector(base_url=server.url) as client:

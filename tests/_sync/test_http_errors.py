@@ -11,6 +11,8 @@ from pynector.testing import LocalServer
 from pynector.transport import TransportFactoryRegistry
 from pynector.transport.http import HttpMessage, HTTPTransport
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 BASE = "http://127.0.0.1:1"
 
 

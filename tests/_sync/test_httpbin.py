@@ -13,6 +13,8 @@ import pytest
 from pynector import Pynector, RetryPolicy, errors
 from pynector.transport.http import HttpMessage
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 QUICK = RetryPolicy(max_retries=2, backoff_factor=0.01)
 
 

@@ -9,6 +9,8 @@ from pynector.testing import LocalServer
 from pynector.transport.http import HTTPTransport
 from servers.scripted import Connection, ScriptedServer, http_response
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 def states(client: Pynector, requests: list[object], timeout: float | None = None) -> list[str]:
     results = client.batch_request(requests, max_concurrency=10, timeout=timeout)

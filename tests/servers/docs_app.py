@@ -31,6 +31,7 @@ class DocsApp:
             "/busy": self._busy,
             "/uploads": _upload,
             "/export": _export,
+            "/events": _events,
             "/old-users": lambda _: ServerResponse(301, (("location", "/users?limit=2"),)),
         }.get(request.path)
         return None if answer is None else answer(request)
@@ -88,6 +89,11 @@ def _export(request: ServerRequest) -> ServerResponse:
             yield json.dumps(_user(number)).encode() + b"\n"
 
     return ServerResponse(200, (("content-type", "application/x-ndjson"),), body())
+
+
+def _events(request: ServerRequest) -> ServerResponse:
+    body = b'id: 1\ndata: {"price": 10}\n\n: still here\n\nid: 2\ndata: {"price": 11}\n\nevent: done\ndata: []\n\n'
+    return ServerResponse(200, (("content-type", "text/event-stream"),), body)
 
 
 class _Lines(socketserver.StreamRequestHandler):

@@ -12,6 +12,7 @@ import pytest
 
 import pynector._async
 import pynector._sync
+from servers.hints import checking_names
 
 RENAMED = {
     "aclose": "close",
@@ -103,14 +104,8 @@ def test_the_same_words(ours: Any, theirs: Any) -> None:
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_type_hints_resolve(ours: Any, theirs: Any) -> None:
-    import pynector._async.transports.http as async_http
-    import pynector._sync.transports.http as sync_http
-
-    for value, http in ((ours, async_http), (theirs, sync_http)):
-        names = {
-            "AsyncHTTPTransport": getattr(http, "AsyncHTTPTransport", None),
-            "HTTPTransport": getattr(http, "HTTPTransport", None),
-        }
+    for value in (ours, theirs):
+        names = checking_names(importlib.import_module(value.__module__))
         for function in [value, *vars(value).values()] if inspect.isclass(value) else [value]:
             if inspect.isfunction(function) or inspect.isclass(function):
                 typing.get_type_hints(function, localns=names)

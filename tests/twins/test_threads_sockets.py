@@ -1,12 +1,11 @@
 """The blocking network backend: deadlines and cancellation in every operation, on real sockets."""
 
-import gc
 import os
 import socket
 import ssl
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import httpcore
 import pytest
@@ -17,70 +16,28 @@ from pynector._concurrency.threads.clock import sleep
 from pynector._concurrency.threads.scopes import CancelScope, fail_after, move_on_after
 from pynector._concurrency.threads.sockets import network_backend
 from pynector._concurrency.threads.tasks import create_task_group
+from servers.talking import (
+    LONG,
+    answer,
+    closed_port,
+    descriptors,
+    drip,
+    drip_headers,
+    echo,
+    failed_lookup,
+    full_backlog,
+    mute,
+    polite_end,
+    reset,
+    rude_end,
+    secure,
+    serving,
+    silent,
+    slow_lookup,
+    tls_within,
+)
 
-LONG = 30.0
 BACKEND = network_backend(httpcore)
-
-
-@contextmanager
-def serving(talk):
-    """A server that runs `talk(connection)` for each connection, on a thread of its own."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    stop = threading.Event()
-    failures = []
-
-    def serve_one(connection: socket.socket) -> None:
-        with connection:
-            try:
-                talk(connection, stop)
-            except OSError:
-                pass  # the client went away
-            except BaseException as error:
-                failures.append(error)
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=serve_one, args=(connection,))
-            threads.append(thread)
-            thread.start()
-
-    acceptor = threading.Thread(target=accept)
-    threads = [acceptor]
-    acceptor.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        stop.set()
-        with socket.socket() as nudge:
-            listener.settimeout(0)
-            nudge.connect_ex(listener.getsockname())
-        listener.close()
-        for thread in threads:
-            thread.join(LONG)
-        assert not failures
-
-
-def silent(connection: socket.socket, stop: threading.Event) -> None:
-    stop.wait(LONG)
-
-
-def mute(connection: socket.socket, stop: threading.Event) -> None:
-    while connection.recv(65536):
-        pass
-
-
-def echo(connection: socket.socket, stop: threading.Event) -> None:
-    while data := connection.recv(65536):
-        connection.sendall(data)
-
-
-def drip(connection: socket.socket, stop: threading.Event) -> None:
-    while not stop.wait(0.02):
-        connection.sendall(b"x")
 
 
 @contextmanager
@@ -90,11 +47,6 @@ def connected(port: int):
         yield stream
     finally:
         stream.close()
-
-
-def descriptors() -> int:
-    gc.collect()
-    return len(os.listdir("/proc/self/fd"))
 
 
 def take_all(stream: httpcore.NetworkStream, size: int) -> bytes:
@@ -256,10 +208,6 @@ def test_a_big_write_arrives():
 
 
 def test_errors_have_httpcore_s_names_and_their_cause():
-    def reset(connection: socket.socket, stop: threading.Event) -> None:
-        connection.recv(1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-
     with serving(reset) as port, connected(port) as stream:
         stream.write(b"x")
         with pytest.raises(httpcore.ReadError) as caught:
@@ -281,26 +229,9 @@ def test_errors_have_httpcore_s_names_and_their_cause():
 
 
 def test_nobody_listens():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     with pytest.raises(httpcore.ConnectError) as caught:
-        BACKEND.connect_tcp("127.0.0.1", port)
+        BACKEND.connect_tcp("127.0.0.1", closed_port())
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
-
-
-@contextmanager
-def full_backlog():
-    """A listener that takes no more connections, so that the next one hangs."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        time.sleep(0.05)
-        yield listener.getsockname()[1]
 
 
 def test_its_own_connect_timeout():
@@ -322,13 +253,6 @@ def test_cancel_ends_a_connect():
         tg.cancel_scope.cancel()
 
 
-def slow_lookup(*args, **kwargs):
-    if len(args) > 5 or kwargs:  # the numeric attempt
-        raise socket.gaierror(socket.EAI_NONAME, "not numeric")
-    time.sleep(0.5)
-    return []
-
-
 def test_a_deadline_ends_a_slow_lookup(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", slow_lookup)
     started = time.monotonic()
@@ -343,18 +267,14 @@ def test_a_deadline_ends_a_slow_lookup(monkeypatch):
 
 
 def test_a_failed_lookup(monkeypatch):
-    def fail(*args, **kwargs):
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", failed_lookup)
     with pytest.raises(httpcore.ConnectError) as caught:
         BACKEND.connect_tcp("nowhere.test", 80)
     assert isinstance(caught.value.__cause__, socket.gaierror)
 
 
 def test_all_addresses_are_tried(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        closed = listener.getsockname()[1]
+    closed = closed_port()
     with serving(echo) as port:
         family = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
         addresses = [(9999, 9999, 0, "", None), (*family, ("127.0.0.1", closed)), (*family, ("127.0.0.1", port))]
@@ -419,14 +339,6 @@ def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
-def secure(context: ssl.SSLContext, talk):
-    def wrapped(connection: socket.socket, stop: threading.Event) -> None:
-        with context.wrap_socket(connection, server_side=True) as secured:
-            talk(secured, stop)
-
-    return wrapped
-
-
 def test_tls_echo(tls):
     server, client = tls
     with serving(secure(server, echo)) as port, connected(port) as plain:
@@ -450,17 +362,7 @@ def test_tls_echo(tls):
 def test_the_end_of_tls_polite_or_not(tls):
     server, client = tls
 
-    def polite(connection: ssl.SSLSocket, stop: threading.Event) -> None:
-        connection.sendall(b"x")
-        connection.settimeout(LONG)
-        connection.unwrap()
-
-    def rude(connection: ssl.SSLSocket, stop: threading.Event) -> None:
-        connection.sendall(b"x")
-        connection.shutdown(socket.SHUT_WR)
-        stop.wait(LONG)
-
-    for talk in (polite, rude):
+    for talk in (polite_end, rude_end):
         with serving(secure(server, talk)) as port, connected(port) as plain:
             stream = plain.start_tls(client, "localhost")
             assert stream.read(10) == b"x"
@@ -507,26 +409,7 @@ def test_a_certificate_nobody_trusts(tls):
 def test_tls_within_tls(tls):
     server, client = tls
 
-    def tunnel(connection: ssl.SSLSocket, stop: threading.Event) -> None:
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        inner = server.wrap_bio(incoming, outgoing, server_side=True)
-
-        def step(operation, *args):
-            while True:
-                try:
-                    result = operation(*args)
-                except ssl.SSLWantReadError:
-                    connection.sendall(outgoing.read())
-                    incoming.write(connection.recv(65536))
-                else:
-                    connection.sendall(outgoing.read())
-                    return result
-
-        step(inner.do_handshake)
-        step(inner.write, step(inner.read, 100).upper())
-        stop.wait(LONG)
-
-    with serving(secure(server, tunnel)) as port, connected(port) as plain:
+    with serving(secure(server, tls_within(server))) as port, connected(port) as plain:
         outer = plain.start_tls(client, "localhost", timeout=LONG)
         stream = outer.start_tls(client, "localhost", timeout=LONG)
         stream.write(b"hello")
@@ -534,17 +417,6 @@ def test_tls_within_tls(tls):
 
 
 # --- through httpcore, and what is left behind ------------------------------------------------------------
-
-
-def answer(connection: socket.socket, stop: threading.Event) -> None:
-    while connection.recv(65536):
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-
-
-def drip_headers(connection: socket.socket, stop: threading.Event) -> None:
-    connection.recv(65536)
-    connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
-    drip(connection, stop)
 
 
 def test_requests_through_httpcore(tls):
@@ -629,3 +501,85 @@ def test_a_full_wake_descriptor_takes_more():
             wake_fd.notify()
         wake_fd.drain()
         wake_fd.drain()
+
+
+# --- one poll object for every wait of a thread -----------------------------------------------------------
+
+
+def test_waits_for_one_socket_after_the_other():
+    with serving(echo) as port, connected(port) as one, connected(port) as two:
+        for stream, other in [(one, two), (two, one), (two, one), (one, two)]:
+            stream.write(b"x")
+            assert stream.read(10, timeout=LONG) == b"x"
+            assert other.get_extra_info("is_readable") is False
+            with pytest.raises(httpcore.ReadTimeout):
+                other.read(1, timeout=0.01)
+            stream.write(BIG[:2_000_000])  # waits for the same socket, but for something else
+            assert take_all(stream, 2_000_000) == BIG[:2_000_000]
+
+
+def test_a_descriptor_that_means_another_socket_by_now():
+    near, far = socket.socketpair()
+    number = near.fileno()
+    far.send(b"x")
+    assert _polling.wait_socket(near, time.monotonic() + LONG)
+    assert _polling.is_readable(near)
+    near.close()
+    assert _polling.is_readable(near)
+    with pytest.raises(OSError, match="descriptor"):
+        _polling.wait_socket(near, time.monotonic() + LONG)
+    far.close()
+    near, far = socket.socketpair()
+    with near, far:
+        assert number in (near.fileno(), far.fileno())
+        for end in (near, far):
+            assert not _polling.is_readable(end)
+            assert not _polling.wait_socket(end, time.monotonic())
+        far.send(b"x")
+        assert _polling.is_readable(near)
+        assert _polling.wait_socket(near, time.monotonic() + LONG)
+
+
+def test_a_poll_that_was_interrupted_while_it_turned_to_a_socket():
+    """Whatever step of it was the last, the next wait is right."""
+
+    class Interrupting:
+        def __init__(self, poll) -> None:
+            self.poll = poll._poll
+            self.steps = 0
+
+        def step(self, operation, *args):
+            self.steps -= 1
+            if self.steps == 0:
+                raise KeyboardInterrupt
+            result = operation(*args)
+            self.steps -= 1
+            if self.steps == 0:
+                raise KeyboardInterrupt
+            return result
+
+        def register(self, *args):
+            return self.step(self.poll.register, *args)
+
+        def unregister(self, *args):
+            return self.step(self.poll.unregister, *args)
+
+    near, far = socket.socketpair()
+    other, idle = socket.socketpair()
+    with near, far, other, idle:
+        far.send(b"x")
+        for steps in range(1, 6):
+            poll = _polling._Poll(None)
+            assert not poll(other.fileno(), False, 0.0)
+            honest = poll._poll
+            poll._poll = interrupting = Interrupting(poll)
+            interrupting.steps = steps
+            try:
+                poll._turn_to(near.fileno(), 1)
+            except KeyboardInterrupt:
+                pass
+            else:
+                assert steps == 5
+            poll._poll = honest
+            assert not poll(other.fileno(), False, 0.0)
+            assert poll(near.fileno(), False, LONG)

@@ -18,7 +18,8 @@ import zstandard
 
 from pynector import errors
 from pynector._http.decode import Decoder, make_decoder
-from pynector._http.failures import died_before_answer, translate, why_refused
+from pynector._http.failures import died_before_answer, translate
+from pynector._http.head import examine
 from pynector._http.wire import WireBuilder
 from pynector._messages.http import HttpMessage
 
@@ -41,7 +42,7 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def decoder_of(*codings: str) -> Decoder:
-    decoder = make_decoder([(b"Content-ENCODING", coding.encode()) for coding in codings])
+    decoder = make_decoder([coding.encode() for coding in codings])
     assert decoder is not None
     return decoder
 
@@ -107,8 +108,10 @@ def test_several_codings(headers: tuple[str, ...], size: int) -> None:
 
 @pytest.mark.parametrize("coding", [None, "", "identity", "compress", "gzip, mystery"])
 def test_what_is_left_as_it_is(coding: str | None) -> None:
-    headers = [] if coding is None else [(b"content-encoding", coding.encode())]
-    assert make_decoder([(b"sixteen-letters!", b"gzip"), *headers]) is None
+    headers = [] if coding is None else [(b"Content-ENCODING", coding.encode())]
+    codings, _ = examine("HTTP/1.1", [(b"sixteen-letters!", b"gzip"), *headers])
+    assert codings == ([coding.encode()] if coding is not None else None)
+    assert make_decoder(codings or []) is None
 
 
 def test_the_other_brotli(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,8 +245,13 @@ def test_what_the_end_of_a_connection_means() -> None:
 
 def test_heads_that_are_refused() -> None:
     length, chunked = (b"Content-Length", b"3"), (b"TRANSFER-Encoding", b"chunked")
-    assert why_refused(b"HTTP/1.1", [length]) is None
-    assert why_refused(b"HTTP/1.0", [chunked]) is None
-    assert why_refused(b"HTTP/2", []) is None
-    assert "both" in (why_refused(b"HTTP/1.1", [length, chunked]) or "")
-    assert "HTTP/9.9" in (why_refused(b"HTTP/9.9", []) or "")
+    assert examine("HTTP/1.1", [length]) == (None, b"3")
+    assert examine("HTTP/1.0", [chunked]) == (None, None)
+    assert examine("HTTP/2", []) == (None, None)
+    for version, headers, text in [
+        ("HTTP/1.1", [length, chunked], "both"),
+        ("HTTP/9.9", [], "HTTP/9.9"),
+        ("HTTP/1.1", [(b"A", b"b")] * 1001, "more than 1000"),
+    ]:
+        with pytest.raises(errors.HTTPProtocolError, match=text):
+            examine(version, headers)

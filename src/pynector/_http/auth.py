@@ -1,14 +1,62 @@
-"""Credentials that are one header: basic (RFC 7617) and bearer (RFC 6750)."""
+"""Credentials: one header (basic, RFC 7617; bearer, RFC 6750), a callable that signs, or a flow of httpx."""
 
 import base64
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
+from .._messages.http import HttpMessage
 from ..errors import ConfigurationError
 
-AuthTypes = tuple[str | bytes, str | bytes] | str
+
+class AuthFlow(Protocol):
+    """An `httpx.Auth`, or an `httpx2.Auth`: digest, `.netrc`, or a subclass of the user's."""
+
+    def auth_flow(self, request: Any, /) -> Any:
+        """Yield requests and be sent their answers."""
+        ...
 
 
-def authorization(auth: AuthTypes | None) -> bytes | None:
+Sign = Callable[[HttpMessage], Mapping[str, str] | Awaitable[Mapping[str, str]]]
+"""Takes the request that is about to be sent, with its final URL, headers and body; returns headers to set.
+
+If it has a method `refresh(response)`, that is called after a 401, to get new credentials."""
+
+AuthTypes = tuple[str | bytes, str | bytes] | str | Sign | AuthFlow
+Credentials = bytes | Sign | AuthFlow
+"""The value of the `Authorization` header, or what changes every request."""
+
+
+def checked_auth(auth: AuthTypes | None, engine: str = "httpx") -> Credentials | None:
+    """What `auth` means.
+
+    Args:
+        auth: `(user, password)` for basic, a text for a bearer token, a callable, an `httpx.Auth`, or None.
+        engine: The name of the engine that sends.
+
+    Raises:
+        ConfigurationError: It is none of these, or the engine can't do it; the message never shows the value.
+    """
+    if auth is None or isinstance(auth, str | tuple):
+        return authorization(auth)
+    if isinstance(auth, type):
+        raise ConfigurationError(f"auth is the class {auth.__name__}: give an object of it")
+    if is_flow(auth):
+        if engine == "pyreqwest":
+            raise ConfigurationError(
+                f"the engine 'pyreqwest' can't run auth of type {type(auth).__name__}, which is made for httpx: "
+                "use engine='httpx' or 'httpx2', or give a callable that signs"
+            )
+        return auth
+    return auth if callable(auth) else authorization(auth)
+
+
+def is_flow(auth: object) -> bool:
+    """Whether `auth` is made for httpx or httpx2."""
+    return any(callable(getattr(auth, name, None)) for name in ("auth_flow", "async_auth_flow", "sync_auth_flow"))
+
+
+def authorization(auth: object) -> bytes | None:
     """The value of the `Authorization` header for `auth`.
 
     Args:
@@ -26,7 +74,7 @@ def authorization(auth: AuthTypes | None) -> bytes | None:
             return _basic(_bytes(user), _bytes(password))
     raise ConfigurationError(
         f"auth of type {type(auth).__name__} is not usable: give (user, password) for basic, "
-        "or a token (printable ASCII text) for bearer"
+        "a token (printable ASCII text) for bearer, a callable that signs requests, or an httpx.Auth"
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from .._messages.http import HttpMessage
 from ..errors import SerializationError
+from .family import loaded
 from .files import FileChunks, Readable, measure, shared_view
 
 
@@ -117,8 +118,7 @@ def _checked_chunk(chunk: object) -> bytes:
 
 
 def _multipart(message: HttpMessage) -> StreamBody:
-    import httpx  # its multipart encoder (RFC 7578) is public through Request
-
+    httpx = loaded()  # its multipart encoder (RFC 7578) is public through Request
     try:
         request = httpx.Request("POST", "http://localhost", data=_fields(message), files=_uploads(message))
     except (TypeError, ValueError, AttributeError) as exc:

@@ -73,8 +73,14 @@ class CookieStore:
     def store(self, method: str, target: Target, headers: list[tuple[bytes, bytes]]) -> None:
         """Keep the cookies of a response."""
         # On the path of every response: most have no such header at all.
-        values = [value for name, value in headers if len(name) == 10 and name.lower() == b"set-cookie"]
-        if values := [value for value in values if not _find_control(value)]:
+        for name, _ in headers:
+            if len(name) == 10 and name.lower() == b"set-cookie":
+                self._take(target, headers)
+                return
+
+    def _take(self, target: Target, headers: list[tuple[bytes, bytes]]) -> None:
+        values = [value for name, value in headers if name.lower() == b"set-cookie" and not _find_control(value)]
+        if values:
             self._jar.store(target, values)
             self._active = True
 

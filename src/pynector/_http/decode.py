@@ -1,16 +1,24 @@
-"""Undoing content codings (RFC 9110, 8.4) piece by piece, and noticing when the end is missing."""
+"""Undoing content codings (RFC 9110, 8.4) piece by piece, within a limit, and noticing when the end is missing."""
 
 import zlib
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from ..errors import HTTPDecodeError
+from ..errors import HTTPDecodeError, ResponseTooLargeError
+
+MAX_CODINGS: Final = 5
+"""As curl has it: nobody needs more than two, and each may be a bomb."""
 
 
 class Decoder(Protocol):
     """Undoes one content coding."""
 
     def decode(self, data: bytes) -> bytes:
-        """What `data` adds to the decoded body."""
+        """What `data` adds to the decoded body.
+
+        Raises:
+            HTTPDecodeError: It is not valid.
+            ResponseTooLargeError: The body exceeds the limit. Not much more than that was decoded.
+        """
         ...
 
     def finish(self) -> bytes:
@@ -18,34 +26,67 @@ class Decoder(Protocol):
 
         Raises:
             HTTPDecodeError: The encoded body is not complete.
+            ResponseTooLargeError: The body exceeds the limit.
         """
         ...
 
 
-def make_decoder(headers: list[tuple[bytes, bytes]]) -> Decoder | None:
-    """The decoder for a body with these headers; None if there is nothing to undo.
+def make_decoder(values: list[bytes], limit: int | None = None) -> Decoder | None:
+    """The decoder for a body.
 
-    An unknown coding is left as it is, for the user to undo.
+    Args:
+        values: Those of its Content-Encoding headers.
+        limit: The most bytes of the decoded body; None for no limit.
+
+    Returns:
+        None if there is nothing to undo. An unknown coding is left as it is, for the user to undo.
+
+    Raises:
+        HTTPDecodeError: There are too many codings, one on top of the other.
     """
-    # On the path of every response: most have no such header at all.
-    values = [value for name, value in headers if len(name) == 16 and name.lower() == b"content-encoding"]
-    if not values:
-        return None
     codings = [coding.strip().lower() for coding in b",".join(values).decode("latin-1").split(",")]
     codings = [coding for coding in codings if coding and coding != "identity"]
+    if len(codings) > MAX_CODINGS:
+        raise HTTPDecodeError(f"the body has {len(codings)} content codings, one on top of the other")
     factories = [_DECODERS.get(coding) for coding in codings]
-    decoders = [factory() for factory in reversed(factories) if factory]
+    decoders = [factory(_Room(limit)) for factory in reversed(factories) if factory]
     if not decoders or len(decoders) != len(codings):
         return None
     return decoders[0] if len(decoders) == 1 else _Chain(decoders)
 
 
+class _Room:
+    """How much more may come out of a decoder."""
+
+    __slots__ = ("_limit", "_taken")
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._taken = 0
+
+    @property
+    def step(self) -> int | None:
+        """The most bytes to ask for at once: one more than there is room for. None without a limit."""
+        return None if self._limit is None else self._limit - self._taken + 1
+
+    def take(self, data: bytes) -> bytes:
+        """Count what has come out."""
+        if self._limit is not None:
+            self._taken += len(data)
+            if self._taken > self._limit:
+                raise ResponseTooLargeError(
+                    f"the decompressed body is larger than max_decompressed_size={self._limit} bytes"
+                )
+        return data
+
+
 class _Zlib:
     """`gzip` (RFC 1952, several members in a row allowed) and `deflate` (RFC 1950)."""
 
-    def __init__(self, name: str, wbits: int) -> None:
+    def __init__(self, name: str, wbits: int, room: _Room) -> None:
         self._name = name
         self._wbits = wbits
+        self._room = room
         self._inflater = zlib.decompressobj(wbits)
         self._started = False
 
@@ -57,26 +98,27 @@ class _Zlib:
                     if self._name != "gzip" or not data.startswith(b"\x1f"):
                         break  # padding after the end
                     self._inflater = zlib.decompressobj(self._wbits)
-                parts.append(self._inflate(data))
+                parts.append(self._room.take(self._inflate(data)))
                 data = self._inflater.unused_data
         except zlib.error as exc:
             raise HTTPDecodeError(f"the body is not valid {self._name}: {exc}") from exc
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _inflate(self, data: bytes) -> bytes:
+        most = self._room.step or 0
         try:
-            return self._inflater.decompress(data)
+            return self._inflater.decompress(data, most)
         except zlib.error:
             if self._name != "deflate" or self._started:
                 raise
             # Some servers send the raw stream without the zlib wrapper (RFC 9110, 8.4.1.2, note).
             self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-            return self._inflater.decompress(data)
+            return self._inflater.decompress(data, most)
         finally:
             self._started = True
 
     def finish(self) -> bytes:
-        rest = self._inflater.flush()
+        rest = self._room.take(self._inflater.flush())
         if self._started and not self._inflater.eof:
             raise HTTPDecodeError(f"the {self._name} body ends too early")
         return rest
@@ -85,7 +127,7 @@ class _Zlib:
 class _Brotli:
     """`br` (RFC 7932)."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: _Room) -> None:
         try:
             import brotli
         except ImportError:
@@ -93,12 +135,21 @@ class _Brotli:
         self._error: type[Exception] = brotli.error
         self._decompressor: Any = brotli.Decompressor()
         self._step = getattr(self._decompressor, "process", None) or self._decompressor.decompress
+        self._room = room
         self._started = False
 
     def decode(self, data: bytes) -> bytes:
         self._started = True
+        most = self._room.step
         try:
-            return bytes(self._step(data))
+            if most is None:
+                return bytes(self._step(data))
+            # It stops somewhere behind that size, within one of its buffers, and keeps the rest.
+            out = self._room.take(bytes(self._step(data, output_buffer_limit=most)))
+            parts = [out]
+            while not self._decompressor.can_accept_more_data():
+                parts.append(self._room.take(bytes(self._step(b"", output_buffer_limit=self._room.step))))
+            return b"".join(parts)
         except self._error as exc:
             raise HTTPDecodeError(f"the body is not valid brotli: {exc}") from exc
 
@@ -111,22 +162,34 @@ class _Brotli:
 class _Zstandard:
     """`zstd` (RFC 8878), several frames in a row allowed."""
 
-    def __init__(self) -> None:
+    # RFC 9659: a decoder for HTTP need not give more memory to one stream.
+    _WINDOW = 8 * 1024 * 1024
+    # A block of four bytes may become 128 KB, so that a piece of this size becomes 8 MB at most.
+    _PIECE = 256
+
+    def __init__(self, room: _Room) -> None:
         import zstandard
 
         self._error: type[Exception] = zstandard.ZstdError
-        self._new: Any = zstandard.ZstdDecompressor().decompressobj
+        self._new: Any = zstandard.ZstdDecompressor(max_window_size=self._WINDOW).decompressobj
         self._decompressor: Any = self._new()
+        self._room = room
         self._started = False
 
     def decode(self, data: bytes) -> bytes:
+        if self._room.step is None or len(data) <= self._PIECE:
+            return self._decode(data)
+        # It can't be told to stop at some size.
+        return b"".join([self._decode(data[i : i + self._PIECE]) for i in range(0, len(data), self._PIECE)])
+
+    def _decode(self, data: bytes) -> bytes:
         self._started = True
         parts = []
         try:
             while data:
                 if self._decompressor.eof:
                     self._decompressor = self._new()
-                parts.append(self._decompressor.decompress(data))
+                parts.append(self._room.take(self._decompressor.decompress(data)))
                 data = self._decompressor.unused_data
         except self._error as exc:
             raise HTTPDecodeError(f"the body is not valid zstd: {exc}") from exc
@@ -156,12 +219,52 @@ class _Chain:
         return data
 
 
-def _gzip() -> Decoder:
-    return _Zlib("gzip", zlib.MAX_WBITS | 16)
+def _gzip(room: _Room) -> Decoder:
+    return _Zlib("gzip", zlib.MAX_WBITS | 16, room)
 
 
-def _deflate() -> Decoder:
-    return _Zlib("deflate", zlib.MAX_WBITS)
+def _deflate(room: _Room) -> Decoder:
+    return _Zlib("deflate", zlib.MAX_WBITS, room)
 
 
 _DECODERS = {"gzip": _gzip, "x-gzip": _gzip, "deflate": _deflate, "br": _Brotli, "zstd": _Zstandard}
+
+
+class BodyReader:
+    """From the bytes on the wire to the body, within limits.
+
+    Args:
+        codings: The values of Content-Encoding; None without any.
+        wire_limit: The most bytes on the wire; None for no limit.
+        limit: The most bytes of the body; None for no limit.
+    """
+
+    __slots__ = ("_decoder", "_received", "_room", "_wire_limit")
+
+    def __init__(self, codings: list[bytes] | None, wire_limit: int | None, limit: int | None) -> None:
+        self._decoder = make_decoder(codings, limit) if codings else None
+        self._wire_limit = wire_limit
+        self._received = 0
+        self._room = _Room(limit)
+
+    def feed(self, data: bytes) -> bytes:
+        """What `data` adds to the body.
+
+        Raises:
+            HTTPDecodeError: It can't be decoded.
+            ResponseTooLargeError: A limit is exceeded.
+        """
+        if self._wire_limit is not None:
+            self._received += len(data)
+            if self._received > self._wire_limit:
+                raise ResponseTooLargeError(f"the body is larger than max_response_size={self._wire_limit} bytes")
+        return self._room.take(data) if self._decoder is None else self._decoder.decode(data)
+
+    def finish(self) -> bytes:
+        """What is left at the end of the body.
+
+        Raises:
+            HTTPDecodeError: The encoded body is not complete.
+            ResponseTooLargeError: A limit is exceeded.
+        """
+        return b"" if self._decoder is None else self._decoder.finish()

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Iterator
 
 from .. import errors
-from .wire import RawHeaders, WireRequest
+from .wire import WireRequest
 
 _Build = Callable[[str], errors.TransportError]
 
@@ -51,7 +51,7 @@ def translate(exc: Exception, wire: WireRequest, *, partial: bytes | None = None
     error = None
     if isinstance(exc, errors.TransportError):
         exc.method, exc.url = wire.method, wire.target.redacted
-    elif (build := next(_entries(exc), None)) is not None:
+    elif (build := next(_entries(exc), None)) is not None or (build := _tls_failure(exc)) is not None:
         _scrub(exc)
         error = _special(exc, partial) or build(str(exc))
         error.method, error.url = wire.method, wire.target.redacted
@@ -65,22 +65,15 @@ def died_before_answer(exc: BaseException) -> bool:
     return name in {"ReadError", "WriteError"} or (name == "RemoteProtocolError" and _NO_ANSWER in str(exc))
 
 
-def why_refused(http_version: bytes, headers: RawHeaders) -> str | None:
-    """What is wrong with the head of an answer that the parser below lets pass."""
-    if not http_version.startswith((b"HTTP/1.", b"HTTP/2")):
-        return f"the answer is in {http_version.decode('latin-1')}"
-    if any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in headers) and any(
-        name.lower() == b"content-length" for name, _ in headers
-    ):
-        # It says in two ways where it ends, which smells of response splitting (RFC 9112, 6.3).
-        return "the answer has both Content-Length and Transfer-Encoding"
-    return None
-
-
 def _entries(exc: Exception) -> Iterator[_Build]:
     for cls in type(exc).__mro__:
         if cls.__module__.startswith(_FAMILY) and (build := _TABLE.get(cls.__name__)):
             yield build
+
+
+def _tls_failure(exc: Exception) -> _Build | None:
+    """For what TLS raises after the handshake: httpcore lets it through, on event loops at least."""
+    return _TABLE["ReadError"] if isinstance(exc, ssl.SSLError) else None
 
 
 def _special(exc: Exception, partial: bytes | None) -> errors.TransportError | None:
@@ -88,10 +81,19 @@ def _special(exc: Exception, partial: bytes | None) -> errors.TransportError | N
     name, text = type(exc).__name__, str(exc)
     if name == "ConnectError":
         for cause in _causes(exc):
+            if isinstance(cause, ssl.SSLEOFError):
+                # Nobody refused anything: a server, or what stands before it, went away.
+                hung_up = "the server hung up in the TLS handshake"
+                return errors.ConnectionError(hung_up if text.startswith("[SSL") else text or hung_up, sent=False)
             if isinstance(cause, ssl.SSLError | ssl.CertificateError):
                 return errors.TLSError(text or str(cause), sent=False)
             if isinstance(cause, ConnectionRefusedError):
                 return errors.ConnectionRefusedError(text or "connection refused")
+    if name in {"ReadError", "WriteError", "SSLError"}:
+        for cause in _causes(exc):
+            if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
+                # In TLS 1.3 a client hears only now that the server wants a certificate, or another one.
+                return errors.TLSError(text or str(cause))
     if name == "LocalProtocolError" and type(exc).__module__.startswith("h11"):
         # Told as it is by httpcore once the head is out: the body is not as long as was said.
         return errors.HTTPProtocolError(text)

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 from .._messages.redact import redact_url
 from ..errors import ConfigurationError
+from .family import loaded
 
 Primitive = str | int | float | bool | None
 ParamValue = Primitive | Iterable[Primitive]
@@ -75,8 +76,7 @@ def parse_url(url: str) -> ParsedURL:
     Raises:
         ConfigurationError: The URL is relative, malformed, or not http(s).
     """
-    import httpx  # the URL parser of the engine's own family; imported when the first request is made
-
+    httpx = loaded()  # the URL parser of the engine's own family; imported when the first request is made
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as exc:

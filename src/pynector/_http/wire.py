@@ -3,6 +3,7 @@
 import importlib.util
 from typing import Final
 
+from .._messages.body import JsonCodec
 from .._messages.headers import Headers
 from .._messages.http import HttpMessage, encode_body
 from .._policies.redirect import RedirectStep
@@ -30,9 +31,12 @@ class WireRequest:
         headers: As sent, `Host` first. Credentials are among them: never show them.
         body: Bytes, a streamed body, or None.
         message: What it was built from.
+        redirected: Whether it was redirected to another origin on the way.
+        trusted: Whether it may have credentials: not after a redirect to another origin, but for the way from http to
+            https of the same host.
     """
 
-    __slots__ = ("body", "headers", "message", "method", "redirected", "target")
+    __slots__ = ("body", "headers", "message", "method", "redirected", "target", "trusted")
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class WireRequest:
         message: HttpMessage,
         *,
         redirected: bool = False,
+        trusted: bool = True,
     ) -> None:
         self.method = method
         self.target = target
@@ -50,6 +55,7 @@ class WireRequest:
         self.body = body
         self.message = message
         self.redirected = redirected
+        self.trusted = trusted
 
     @property
     def replayable(self) -> bool:
@@ -80,9 +86,10 @@ class WireBuilder:
         headers: Sent with every request, unless the message has a header of the same name.
         authorization: The value of the `Authorization` header, if there is one.
         cookies: The cookies of the client.
+        codec: What JSON is encoded with; the standard library by default.
     """
 
-    __slots__ = ("_base_userinfo", "_cookies", "_elsewhere", "_home", "_origin", "_urls")
+    __slots__ = ("_base_userinfo", "_codec", "_cookies", "_elsewhere", "_home", "_origin", "_urls")
 
     def __init__(
         self,
@@ -90,7 +97,9 @@ class WireBuilder:
         headers: Headers | None = None,
         authorization: bytes | None = None,
         cookies: CookieStore | None = None,
+        codec: JsonCodec | None = None,
     ) -> None:
+        self._codec = codec
         self._urls = URLBuilder(base_url)
         self._cookies = cookies
         base = self._urls.base
@@ -127,7 +136,7 @@ class WireBuilder:
             headers.append((b"Authorization", from_userinfo(userinfo)))
         body: bytes | StreamBody | None = None
         if message.has_body or message.method in _BODY_METHODS:
-            body, content_type = encode_body(message)
+            body, content_type = encode_body(message, self._codec)
             if body is None:
                 body = stream_body(message)
             _add_body_headers(headers, names | defaults.framing, body, content_type)
@@ -217,13 +226,16 @@ def redirect(wire: WireRequest, step: RedirectStep) -> WireRequest:
     left_behind = step.drop_headers | {b"host"}
     kept = [item for item in wire.headers if item[0].lower() not in left_behind]
     headers = [(b"Host", target.authority), *kept]
+    elsewhere = target.origin != wire.target.origin
+    upgraded = wire.target.origin == (b"http", target.origin.host, 80) and target.origin[::2] == (b"https", 443)
     return WireRequest(
         step.method,
         target,
         headers,
         body,
         wire.message,
-        redirected=wire.redirected or target.origin != wire.target.origin,
+        redirected=wire.redirected or elsewhere,
+        trusted=wire.trusted and (upgraded or not elsewhere),
     )
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urlencode
 
 from ..errors import SerializationError
@@ -14,6 +14,19 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 FieldTypes: TypeAlias = Mapping[str, Scalar | Sequence[Scalar]] | Sequence[tuple[str, Scalar]]
 """The fields of a query or a form: a mapping (a list is sent as a repeated field) or pairs."""
+
+
+class JsonCodec(Protocol):
+    """A JSON library: an object, or a module such as `orjson`."""
+
+    def dumps(self, obj: Any, /) -> bytes | str:
+        """Encode a value."""
+        ...
+
+    def loads(self, data: bytes, /) -> Any:
+        """Parse a body."""
+        ...
+
 
 # `json.dumps` with arguments builds an encoder for every call.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -35,6 +48,28 @@ def encode_json(value: Any, where: str = "json") -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         problem = _find_problem(value, where)
         raise SerializationError(problem or f"{where}: it cannot be encoded: {error}") from error
+
+
+def encode_json_with(codec: JsonCodec, value: Any, where: str = "json") -> bytes:
+    """Encode a value as JSON with a library of the user's.
+
+    Args:
+        codec: The library.
+        value: What it accepts.
+        where: How the text of an error calls the value.
+
+    Raises:
+        SerializationError: The library raised, or gave neither bytes nor text.
+    """
+    try:
+        encoded = codec.dumps(value)
+        if isinstance(encoded, str):
+            return encoded.encode()
+    except Exception as error:  # each library has errors of its own
+        raise SerializationError(f"{where}: it cannot be encoded: {error}") from error
+    if isinstance(encoded, bytes):
+        return encoded
+    raise SerializationError(f"{where}: json_codec.dumps gave {type(encoded).__name__}, neither bytes nor text")
 
 
 def encode_fields(fields: FieldTypes, where: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from .._config import UNSET, UnsetType, check_names
 from .._policies.retry import parse_retry_after
 from ..errors import ConfigurationError, DeserializationError, SerializationError, status_error
-from .body import FieldTypes, encode_fields, encode_json
+from .body import FieldTypes, JsonCodec, encode_fields, encode_json, encode_json_with
 from .fields import (
     REQUEST_KEYS,
     ContentTypes,
@@ -68,9 +68,11 @@ class HttpMessage:
 
     __slots__ = (
         "__weakref__",
+        "_codec",
         "_json",
         "_reason",
         "_text",
+        "_url",
         "content_data",
         "elapsed",
         "files",
@@ -83,11 +85,9 @@ class HttpMessage:
         "params",
         "request",
         "status_code",
-        "url",
     )
 
     method: str
-    url: str
     params: FieldTypes | None
     headers: Headers
     json_data: Any
@@ -99,8 +99,10 @@ class HttpMessage:
     http_version: str
     request: HttpMessage | None
     history: tuple[HttpMessage, ...]
+    _codec: JsonCodec | None
     _reason: str | None
     _text: str | None
+    _url: object
     _json: Any
 
     def __init__(
@@ -120,7 +122,7 @@ class HttpMessage:
         self.method = checked_method(method)
         if not isinstance(url, str):
             raise wrong_type("url", url, "text")
-        self.url = url
+        self._url = url
         self.params = params if params is None else checked_fields("params", params)
         self.headers = Headers(headers)
         if json_data is not None:
@@ -144,7 +146,7 @@ class HttpMessage:
         self.http_version = ""
         self.request = None
         self.history = ()
-        self._reason = self._text = None
+        self._reason = self._text = self._codec = None
         self._json = UNSET
 
     @classmethod
@@ -180,11 +182,12 @@ class HttpMessage:
         headers: HeaderTypes | None = None,
         content: bytes = b"",
         request: HttpMessage | None = None,
-        url: str = "",
+        url: object = "",
         elapsed: float = 0.0,
         http_version: str = "HTTP/1.1",
         history: tuple[HttpMessage, ...] = (),
         reason_phrase: str | None = None,
+        json_codec: JsonCodec | None = None,
     ) -> Self:
         """Make a response. Nothing is parsed, decoded or copied until it is asked for.
 
@@ -193,11 +196,13 @@ class HttpMessage:
             headers: The headers; `Headers.from_raw(...)` is taken as it is.
             content: The body, after decompression.
             request: The request that was answered.
-            url: The URL that answered; the request's by default.
+            url: The URL that answered, or an object whose `str` is; the request's by default.
             elapsed: Seconds from sending the request to the end of the response.
             http_version: `HTTP/1.1`, `HTTP/2`, ...
             history: The responses that redirected to this one, oldest first.
             reason_phrase: The text after the status; the usual one of that status by default.
+            json_codec: What `json` parses with; the standard library by default. It is no part of the value: copies
+                and pickles are without it.
         """
         self = cls.__new__(cls)
         self.status_code = status_code
@@ -206,14 +211,15 @@ class HttpMessage:
         self.request = request
         if request is None:
             self.method = "GET"
-            self.url = url
+            self._url = url
         else:
             self.method = request.method
-            self.url = url or request.url
+            self._url = url or request._url
         self.elapsed = elapsed
         self.http_version = http_version
         self.history = history
         self._reason = reason_phrase
+        self._codec = json_codec
         self._text = self.params = self.json_data = self.form_data = self.files = None
         self._json = UNSET
         return self
@@ -241,6 +247,18 @@ class HttpMessage:
             json_data=self.json_data if json_data is UNSET else json_data,
             form_data=self.form_data if form_data is UNSET else form_data,
         )
+
+    @property
+    def url(self) -> str:
+        """The URL as text."""
+        url = self._url
+        if type(url) is not str:
+            url = self._url = str(url)
+        return url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self._url = url
 
     # --- the body
 
@@ -283,8 +301,10 @@ class HttpMessage:
             if self.json_data is not None:
                 return self.json_data
             try:
-                self._json = jsonlib.loads(self.content)
-            except (ValueError, RecursionError) as error:
+                self._json = (self._codec or jsonlib).loads(self.content)
+            except Exception as error:
+                if self._codec is None and not isinstance(error, ValueError | RecursionError):
+                    raise
                 snippet = redact_text(self.content[:400].decode("utf-8", "replace"))[:60]
                 begins = f"it begins with {snippet!r}" if snippet else "it is empty"
                 raise DeserializationError(
@@ -447,11 +467,12 @@ _FIELDS: Final = (
 """Everything that makes two messages equal; what is cached is not among it."""
 
 
-def encode_body(message: HttpMessage) -> tuple[bytes | None, str | None]:
+def encode_body(message: HttpMessage, codec: JsonCodec | None = None) -> tuple[bytes | None, str | None]:
     """Encode the body of a request as far as it is in memory.
 
     Args:
         message: The request.
+        codec: What JSON is encoded with; the standard library by default.
 
     Returns:
         The bytes, or `None` where there is no body or the transport must stream it (files, file objects,
@@ -461,6 +482,8 @@ def encode_body(message: HttpMessage) -> tuple[bytes | None, str | None]:
         SerializationError: A value cannot be serialised; the text names it, as in `json.items[3].when`.
     """
     if message.json_data is not None:
+        if codec is not None:
+            return encode_json_with(codec, message.json_data), "application/json"
         return encode_json(message.json_data), "application/json"
     if message.files is not None:
         return None, None
@@ -479,7 +502,7 @@ def encode_body(message: HttpMessage) -> tuple[bytes | None, str | None]:
 
 def _restore(cls: type[HttpMessage], state: Mapping[str, Any]) -> Any:
     self = cls.__new__(cls)
-    self._text = None
+    self._text = self._codec = None
     self._json = UNSET
     for name, value in state.items():
         setattr(self, "_reason" if name == "reason_phrase" else name, value)

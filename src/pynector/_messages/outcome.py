@@ -14,8 +14,26 @@ State: TypeAlias = Literal["ok", "failed", "not_sent", "unknown"]
 Source: TypeAlias = Literal["network", "checkpoint", "duplicate"]
 
 
+class _Fields(Generic[_T]):
+    """The slots of an outcome, which `_Draft` may fill and `Outcome` may not change."""
+
+    __slots__ = (
+        "attempts",
+        "elapsed",
+        "error",
+        "index",
+        "key",
+        "request",
+        "request_id",
+        "source",
+        "state",
+        "usage",
+        "value",
+    )
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class Outcome(Generic[_T]):
+class Outcome(_Fields[_T]):
     """What became of one item of a batch. Exactly one of `value` and `error` is set.
 
     Attributes:
@@ -80,6 +98,66 @@ def _refuse(self: object, name: str, value: object) -> NoReturn:
 # With slots, the `__setattr__` that dataclasses write calls `super()` of a class that is no more (before Python
 # 3.13), and raises TypeError for names that are no fields; `Outcome[int](...)` sets such a one.
 Outcome.__setattr__ = _refuse  # type: ignore[method-assign]
+
+
+class _Draft(_Fields[Any]):
+    """An outcome in the making."""
+
+    __slots__ = ()
+
+
+def make_outcome(
+    index: int,
+    request: Any,
+    value: Any,
+    error: Exception | None,
+    state: State,
+    attempts: int,
+    elapsed: float,
+    key: str | None = None,
+    source: Source = "network",
+) -> Outcome[Any]:
+    """Make an outcome without checking it, in an eighth of the time that its own constructor takes.
+
+    That one goes through `object.__setattr__` for every field, as frozen dataclasses do. Here the fields are filled
+    while the object still has a class that allows it.
+    """
+    draft: Any = _Draft()
+    draft.index = index
+    draft.key = key
+    draft.request = request
+    draft.value = value
+    draft.error = error
+    draft.state = state
+    draft.attempts = attempts
+    draft.elapsed = elapsed
+    draft.usage = draft.request_id = None
+    draft.source = source
+    draft.__class__ = Outcome
+    return draft  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStats:
+    """How far a run is.
+
+    Attributes:
+        done: Outcomes handed out.
+        ok: How many of them have an answer.
+        failed: How many have none.
+        ready: Outcomes that wait to be handed out.
+        in_flight: Items that workers have at the moment.
+        waiting: Items that were read and wait for a worker.
+        total: How many items there are, if the input has a length.
+    """
+
+    done: int
+    ok: int
+    failed: int
+    ready: int
+    in_flight: int
+    waiting: int
+    total: int | None
 
 
 @dataclass(frozen=True, slots=True)

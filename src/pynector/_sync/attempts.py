@@ -38,6 +38,11 @@ class Record:
         self.sent += 1
         self.unanswered = True
 
+    def unsent(self, doubt: bool) -> None:
+        """It did not go on the wire after all; `doubt` is what `unanswered` was before."""
+        self.sent -= 1
+        self.unanswered = doubt
+
     def answered(self) -> None:
         """Its answer is there."""
         self.unanswered = False

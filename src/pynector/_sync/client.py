@@ -2,29 +2,38 @@
 """The client: what to send, with which limits, through which transport."""
 
 import os
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, BinaryIO, Self, Unpack
 
-from .._concurrency.threads.colour import ColourGuard, invoke, iterate
+from .._concurrency.threads.colour import ColourGuard, invoke
 from .._concurrency.threads.locks import Lock
 from .._concurrency.threads.scopes import move_on_after
-from .._config import UNSET, UnsetType, check_config, check_names, check_timeout, resolve
+from .._config import UNSET, UnsetType, check_config, check_flag, check_names, check_timeout, resolve
+from .._http.download import Download
 from .._messages.http import HttpMessage
 from .._messages.outcome import BatchResult
+from .._mutex import forks
 from .._options import HTTP_FIELDS, REQUEST_OPTIONS, BatchOptions, HTTPFields, RequestOptions, RetryingOptions
 from .._policies.retry import RetryPolicy, coerce_retry
 from .._progress import ProgressCallback, make_progress
 from .._registry import TransportFactoryRegistry
 from ..errors import ClosedError, ConfigurationError, TimeoutError
 from .attempts import Attempts, Record, run_attempts
-from .batch import Batch
+from .bulk.batch import Batch
+from .bulk.inputs import length_of
+from .bulk.job import Calls
+from .bulk.run import BatchRun
+from .download import Downloading
 from .foreign import adapt
 from .ownership import Home
 from .stream import ClientStream
 from .transports.factory import default_registry
 from .transports.http import HTTPTransport
 from .transports.protocol import Transport
+
+_Plan = tuple[float | None, RetryPolicy, bool, str | None, dict[str, Any]]
+"""The options of a call, resolved: timeout, policy, whether to raise for a status, idempotency key, and the rest."""
 
 
 class Pynector(ColourGuard):
@@ -95,7 +104,7 @@ class Pynector(ColourGuard):
         else:
             self._attempts = adapt(self._transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
         self._connecting = Lock()
-        self._pid = os.getpid()
+        self._forks = forks[0]
         self._home: Home | None = None
         self._closed = False
 
@@ -184,7 +193,8 @@ class Pynector(ColourGuard):
             **options: As in `request`; `timeout` covers reading to the end.
 
         Returns:
-            A context manager that gives the response: iterate over it for chunks (bytes).
+            A context manager that gives the response: iterate over it for chunks (bytes), or over its
+            `iter_lines()`, `iter_text()` or `iter_events()`.
 
         Example:
             ```python
@@ -194,6 +204,62 @@ class Pynector(ColourGuard):
             ```
         """
         return ClientStream(self._open_stream, data, options)
+
+    def download(
+        self,
+        path: str,
+        to: str | os.PathLike[str] | BinaryIO,
+        *,
+        method: str = "GET",
+        overwrite: bool = True,
+        resume: bool = True,
+        progress: bool | ProgressCallback = False,
+        **fields: Unpack[HTTPFields],
+    ) -> Download:
+        """Send one request and write its answer to a file, as it arrives.
+
+        At a path the file appears when it is complete; until then, and whenever the download fails or is cancelled,
+        what was there before stays. Retries begin from the start, or where the one before was cut off if the server
+        can do that (RFC 9110, section 14) and says by an `ETag` or a date that the content is still the same one.
+
+        Args:
+            path: What to get, as in `get`.
+            to: The path of a file, or a file that is open for writing bytes. That is written from where it stands and
+                stays open; after a failure, what has come is in it.
+            method: The method of the request.
+            overwrite: Whether the path may be of a file that exists.
+            resume: Whether a retry asks for what is missing only.
+            progress: True for a progress bar (tqdm), or a callable taking (bytes so far, all bytes or None), called
+                in this task. The first number goes down if a retry begins from the start.
+            **fields: The parts of the request (`params`, `headers`, ...) and options, as in `get`. `timeout` covers
+                everything.
+
+        Returns:
+            The path, the size, and the answer without its body.
+
+        Raises:
+            HTTPStatusError: The answer is not a 2xx; nothing was written.
+            TimeoutError: The timeout has passed.
+            TransportError: Anything else that went wrong on the way.
+            OSError: The file can't be written.
+            ConfigurationError: The request, an option or `to` is wrong, or the transport is not for HTTP.
+
+        Example:
+            ```python
+            done = client.download("/export", "export.ndjson")
+            print(done.path, done.size)
+            ```
+        """
+        request, options = _split_fields(method, path, fields)
+        timeout, policy, raise_for_status, key, _ = self._split(options)
+        if raise_for_status is not True:
+            raise ConfigurationError("a download raises for every status but 2xx: use stream() to read error answers")
+        self.connect()
+        if not isinstance(self._attempts, HTTPTransport):
+            raise ConfigurationError(f"{type(self._transport).__name__} can't download: that is for HTTP")
+        prepared = self._attempts.prepare(request, {}, idempotency_key=key)
+        download = Downloading(self._attempts, to, overwrite=overwrite, resume=resume, progress=progress)
+        return download.run(prepared, policy, timeout, log=self._log)
 
     # Many requests
 
@@ -235,38 +301,97 @@ class Pynector(ColourGuard):
                 print(outcome.index, outcome.error)
             ```
         """
-        limit = self._max_concurrency if max_concurrency is None else resolve("max_concurrency", max_concurrency)
+        limit = self._limit(max_concurrency)
         check_timeout(name="timeout", value=timeout)
-        if isinstance(requests, str | bytes | Mapping | HttpMessage):
-            raise _not_a_batch(requests)
-        try:
-            source = requests if isinstance(requests, list | tuple) else iterate(requests)
-        except TypeError:
-            raise _not_a_batch(requests) from None
-        if "idempotency_key" in options:
-            raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
-        if isinstance(self._attempts, HTTPTransport):
-            check_names("option", options, REQUEST_OPTIONS)
-        defaults: Mapping[str, Any] = options
-
-        def call(data: Any, own: Mapping[str, Any], record: Record) -> Any:
-            return self._call(data, {**defaults, **own} if own else defaults, record)
-
-        total = len(requests) if isinstance(requests, Sized) else None
+        calls, total = self._calls(options), length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
         try:
             batch = Batch(
                 self.connect,
-                call,
-                source,
+                calls,
+                requests,
                 total=total,
                 limit=limit,
+                timeout=timeout,
                 raise_on_error=raise_on_error,
                 on_progress=on_progress,
             )
-            return batch.run(timeout)
+            return batch.run()
         finally:
             close_progress()
+
+    def stream_batch(
+        self,
+        requests: Iterable[Any],
+        *,
+        max_concurrency: int | None = None,
+        ordered: bool = False,
+        buffer: int | None = None,
+        timeout: float | None = None,
+        item_timeout: float | None = None,
+        progress: bool | ProgressCallback = False,
+        **options: Unpack[BatchOptions],
+    ) -> BatchRun:
+        """Send many requests, a bounded number at a time, and get each outcome as soon as it is there.
+
+        Nothing is kept: the input may be endless. No more items are read from it, and not yet handed to you, than
+        `max_concurrency` and `buffer` together.
+
+        Args:
+            requests: As in `batch_request`.
+            max_concurrency: The most requests at once; None for the setting `max_concurrency`, which is 10 by default.
+            ordered: Whether outcomes come in the order of the input, rather than as they finish.
+            buffer: How many items more than `max_concurrency` may be read and not yet handed out; None for twice
+                `max_concurrency`.
+            timeout: Seconds for all of it; None for no limit. Then every request under way ends, what became of each
+                is handed out, and that is the end.
+            item_timeout: Seconds for each item: all attempts, the waits between them, and reading. None for no limit.
+            progress: True for a progress bar (tqdm), or a callable taking (done, total), called in this task.
+            **options: `retry` and `raise_for_status`, as in `request`, for every item.
+
+        Returns:
+            A context manager that gives the run, an iterator of `Outcome`s. Leaving its block, in
+            whatever way, ends every request and closes the input (if it is a generator) before it returns.
+
+        Raises:
+            SourceError: From the iteration: the input raised, and every outcome up to there was handed out.
+            ConfigurationError: An argument is wrong.
+
+        Example:
+            ```python
+            requests = ({"path": f"/users/{n}"} for n in range(1_000_000))
+            with client.stream_batch(requests, max_concurrency=50) as run:
+                for outcome in run:
+                    if outcome.ok:
+                        save(outcome.index, outcome.value.json())
+            ```
+        """
+        limit = self._limit(max_concurrency)
+        check_flag(ordered, "ordered")
+        if buffer is None:
+            buffer = 2 * limit
+        elif isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 0:
+            raise ConfigurationError(f"argument `buffer`: {buffer!r:.80} is not accepted; give an integer of 0 or more")
+        check_timeout(name="timeout", value=timeout)
+        calls = self._calls(options, item_timeout)
+        total = length_of(requests)
+        on_progress, close_progress = make_progress(progress, total)
+        try:
+            return BatchRun(
+                self.connect,
+                calls,
+                requests,
+                total=total,
+                limit=limit,
+                buffer=buffer,
+                ordered=ordered,
+                timeout=timeout,
+                on_progress=on_progress,
+                close_progress=close_progress,
+            )
+        except BaseException:
+            close_progress()
+            raise
 
     # The life of a client
 
@@ -290,9 +415,9 @@ class Pynector(ColourGuard):
 
     def _leave_parent(self) -> None:
         """In a forked child, start anew: a task of the parent may hold a lock, and none of them exists here."""
-        if os.getpid() == self._pid:
+        if self._forks == forks[0]:
             return
-        self._pid = os.getpid()
+        self._forks = forks[0]
         self._connecting = Lock()
         if self._attempts is not self._transport:
             self._attempts = adapt(self._transport, self._attempts.retry_policy)
@@ -322,14 +447,28 @@ class Pynector(ColourGuard):
 
     # Inside
 
-    def _call(self, data: Any, options: Mapping[str, Any], record: Record) -> Any:
+    def _limit(self, max_concurrency: int | None) -> int:
+        return self._max_concurrency if max_concurrency is None else resolve("max_concurrency", max_concurrency)
+
+    def _calls(self, options: Mapping[str, Any], item_timeout: float | None = None) -> Calls:
+        """How the items of a batch are sent, with the options that were given for all of them."""
+        if "idempotency_key" in options:
+            raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
+        defaults = dict(options)
+        if item_timeout is not None:
+            defaults["timeout"] = check_timeout(name="item_timeout", value=item_timeout)
+        return Calls(self._call, defaults, self._split(defaults) if defaults else None)
+
+    def _call(self, data: Any, options: Mapping[str, Any], record: Record, plan: _Plan | None = None) -> Any:
         if self._closed:
             raise ClosedError("this client is closed: make a new one")
         timeout = self._timeout
         policy = self._retry or self._attempts.retry_policy
         raise_for_status = True
         if options:
-            timeout, policy, raise_for_status, key, rest = self._split(options)
+            plan = self._split(options)
+        if plan is not None:
+            timeout, policy, raise_for_status, key, rest = plan
             prepared = self._attempts.prepare(data, rest, idempotency_key=key)
         else:
             prepared = self._attempts.prepare(data, _NO_OPTIONS)
@@ -341,11 +480,13 @@ class Pynector(ColourGuard):
         raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared!r}, attempt {record.attempts}")
 
     def _run(self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool) -> Any:
-        if self._home is None or self._closed or self._home.left():
+        home = self._home
+        # A transport of ours has just looked at the event loop, when it prepared the request.
+        if home is None or self._closed or home.forked() or (self._attempts is not self._transport and home.left()):
             self.connect()
         return run_attempts(self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log)
 
-    def _split(self, options: Mapping[str, Any]) -> tuple[float | None, RetryPolicy, bool, str | None, dict[str, Any]]:
+    def _split(self, options: Mapping[str, Any]) -> _Plan:
         """The options that are ours, resolved, and the rest, which is the transport's."""
         rest = dict(options)
         timeout = check_timeout(name="timeout", value=rest.pop("timeout", self._timeout))
@@ -359,12 +500,7 @@ class Pynector(ColourGuard):
         return timeout, policy, raise_for_status, key, rest
 
     def _shortcut(self, method: str, path: str, fields: Mapping[str, Any]) -> HttpMessage:
-        request: dict[str, Any] = {"method": method, "path": path}
-        options: dict[str, Any] = {}
-        for name, value in fields.items():
-            (request if name in HTTP_FIELDS else options)[name] = value
-        if options:
-            check_names("option", options, HTTP_FIELDS | REQUEST_OPTIONS)
+        request, options = _split_fields(method, path, fields)
         response: HttpMessage = self._call(request, options, Record())
         return response
 
@@ -386,10 +522,15 @@ class Pynector(ColourGuard):
         return self._transport.stream(data, **options)
 
 
-def _not_a_batch(requests: object) -> ConfigurationError:
-    return ConfigurationError(
-        f"requests is of type {type(requests).__name__}: give an iterable of requests, such as a list"
-    )
+def _split_fields(method: str, path: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parts of a request, and the options of the call."""
+    request: dict[str, Any] = {"method": method, "path": path}
+    options: dict[str, Any] = {}
+    for name, value in fields.items():
+        (request if name in HTTP_FIELDS else options)[name] = value
+    if options:
+        check_names("option", options, HTTP_FIELDS | REQUEST_OPTIONS)
+    return request, options
 
 
 _NO_OPTIONS: Mapping[str, Any] = {}

@@ -3,6 +3,8 @@
 from .._async.transports.factory import AsyncHTTPTransportFactory
 from .._async.transports.http import AsyncHTTPTransport
 from .._async.transports.stream import AsyncHTTPStream
+from .._http.download import Download
+from .._http.sse import ServerSentEvent
 from .._messages.headers import Headers
 from .._messages.http import HttpMessage
 from .._sync.transports.factory import HTTPTransportFactory
@@ -32,6 +34,7 @@ __all__ = [
     "AsyncHTTPTransport",
     "AsyncHTTPTransportFactory",
     "CircuitOpenError",
+    "Download",
     "HTTPClientError",
     "HTTPDecodeError",
     "HTTPForbiddenError",
@@ -52,4 +55,5 @@ __all__ = [
     "Headers",
     "HttpMessage",
     "ResponseTooLargeError",
+    "ServerSentEvent",
 ]

@@ -1,6 +1,9 @@
 """Engines: what puts a request on a socket and takes the answer off it."""
 
+import importlib.util
+
 from ..._http.settings import EngineSettings
+from ...errors import ConfigurationError
 from .protocol import AsyncEngine
 
 
@@ -14,6 +17,20 @@ def make_engine(name: str, settings: EngineSettings) -> AsyncEngine:
         from .client import AsyncHttpxClientEngine
 
         return AsyncHttpxClientEngine(settings)
+    if name == "pyreqwest":
+        return _pyreqwest_engine(settings)
+    from ..._http.family import load
+
+    load(name)
+    httpcore = load(name.replace("httpx", "httpcore"))
     from .httpx import AsyncHttpxEngine
 
-    return AsyncHttpxEngine(settings)
+    return AsyncHttpxEngine(httpcore, settings)
+
+
+def _pyreqwest_engine(settings: EngineSettings) -> AsyncEngine:
+    if importlib.util.find_spec("pyreqwest") is None:
+        raise ConfigurationError("engine='pyreqwest' is not installed: pip install 'pynector[fast]'")
+    from .pyreqwest import AsyncPyreqwestEngine
+
+    return AsyncPyreqwestEngine(settings)

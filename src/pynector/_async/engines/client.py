@@ -1,15 +1,17 @@
 """The user's own httpx client as an engine: its connections, TLS, proxies, cookies and auth."""
 
+import contextlib
 from collections.abc import AsyncGenerator
-from typing import NoReturn, cast
-
-import httpx
+from typing import Any, NoReturn, cast
 
 from ..._concurrency.aio.clock import checkpoint_if_cancelled
 from ..._concurrency.aio.colour import iterate
 from ..._concurrency.aio.scopes import shield
 from ..._http.body import StreamBody
+from ..._http.decode import BodyReader
 from ..._http.failures import translate
+from ..._http.family import loaded_all
+from ..._http.head import examine, refuse_announced
 from ..._http.settings import EngineSettings
 from ..._http.wire import RawHeaders, WireRequest, default_headers
 from ...errors import ConfigurationError
@@ -22,7 +24,7 @@ _DEFAULTS = frozenset((name.lower(), value) for name, value in default_headers()
 
 
 class AsyncHttpxClientEngine:
-    """Sends requests through an `httpx.AsyncClient` that somebody else made and will close.
+    """Sends requests through an `httpx.AsyncClient` (or that of httpx2) which somebody else made and will close.
 
     Args:
         settings: With that client in it; it says as well whether the client is to follow redirects.
@@ -30,9 +32,11 @@ class AsyncHttpxClientEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         client = settings.client
-        if not isinstance(client, httpx.AsyncClient):
+        if not any(isinstance(client, module.AsyncClient) for module in loaded_all()):
             raise ConfigurationError(f"client= is a {type(client).__name__}: give an httpx.AsyncClient")
         self._client = client
+        self._wire_limit = settings.max_response_size
+        self._limit = settings.max_decompressed_size
         self._follow_redirects = settings.follow_redirects
 
     async def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
@@ -64,7 +68,22 @@ class AsyncHttpxClientEngine:
             if (error := translate(exc, wire)) is not None:
                 raise error from exc
             raise
-        return AsyncHttpxClientExchange(response, wire)
+        try:
+            codings, length = examine(response.http_version, response.headers.raw)
+            if self._wire_limit is not None:
+                refuse_announced(self._wire_limit, length, wire.method, response.status_code)
+            if response.is_stream_consumed:
+                # By a hook of the client: it is decoded.
+                reader = BodyReader(None, None, self._limit)
+            else:
+                reader = BodyReader(codings, self._wire_limit, self._limit)
+        except BaseException as exc:
+            with shield():
+                await response.aclose()
+            if isinstance(exc, Exception):
+                translate(exc, wire)
+            raise
+        return AsyncHttpxClientExchange(response, wire, reader)
 
     async def aclose(self) -> None:
         """Nothing: the client is closed by whoever made it."""
@@ -76,15 +95,18 @@ class AsyncHttpxClientEngine:
 class AsyncHttpxClientExchange:
     """One request that was sent through an httpx client, and the answer that is coming in."""
 
-    __slots__ = ("_chunks", "_response", "_wire", "headers", "http_version", "status_code", "url")
+    __slots__ = ("_chunks", "_over", "_reader", "_response", "_wire", "headers", "http_version", "status_code", "url")
 
-    def __init__(self, response: httpx.Response, wire: WireRequest) -> None:
-        self.status_code = response.status_code
+    def __init__(self, response: Any, wire: WireRequest, reader: BodyReader) -> None:
+        self.status_code: int = response.status_code
         self.headers: RawHeaders = response.headers.raw
-        self.http_version = response.http_version
+        self.http_version: str = response.http_version
         self.url: str | None = str(response.url.copy_with(userinfo=b""))
         self._response = response
-        self._chunks = cast("AsyncGenerator[bytes]", response.aiter_bytes())
+        raw = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
+        self._chunks = cast("AsyncGenerator[bytes]", raw)
+        self._reader = reader
+        self._over = False
         self._wire = wire
 
     async def read(self) -> bytes:
@@ -96,19 +118,29 @@ class AsyncHttpxClientExchange:
 
     async def receive(self) -> bytes:
         """The next piece of the body, decoded; empty at its end, which ends the exchange."""
-        if self._response.is_closed:
+        if self._over:
             return b""
         try:
             async for chunk in self._chunks:
-                if chunk:
-                    return chunk
+                if data := self._reader.feed(chunk):
+                    return data
+            self._over = True
+            rest = self._reader.finish()
         except BaseException as exc:
             await self._fail(exc)
         await self.aclose()
-        return b""
+        return rest
 
     async def aclose(self) -> None:
         """Give the connection back to the client."""
+        cut_short, self._over = not self._over, True
+        if cut_short and self.http_version.startswith("HTTP/1"):
+            # The generators inside of httpx would be finalised by the garbage collector, too late and with a warning.
+            # Reading on from a closed connection ends them in an error.
+            await self._response.aclose()
+            with contextlib.suppress(Exception):
+                async for _ in self._chunks:
+                    pass
         await self._chunks.aclose()
         await self._response.aclose()
 
@@ -116,6 +148,10 @@ class AsyncHttpxClientExchange:
         with shield():
             await self.aclose()
         error = translate(exc, self._wire, partial=b"") if isinstance(exc, Exception) else None
-        if error is not None:
-            raise error from exc
-        raise exc
+        try:
+            if error is not None:
+                raise error from exc
+            raise exc
+        finally:
+            # A frame that holds the exception it raises waits for the garbage collector, with all that it knows.
+            del error, exc

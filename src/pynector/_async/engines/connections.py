@@ -3,61 +3,69 @@
 httpcore's own pool looks at every connection for every request, and can leak a slot when a request is cancelled. Here
 a request waits for a permit (first come, first served), then takes the connection to its origin that was used last,
 or makes one. A connection that saw anything but a clean end is closed.
+
+Over HTTP/2, tasks share one connection, up to what the server takes at once; then there is a further one.
 """
 
-import ssl
+import copy
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
-import httpcore
-
-from ..._concurrency.aio.locks import Mutex
+from ..._concurrency.aio.colour import MULTIPLEX
+from ..._concurrency.aio.locks import Event, Mutex
 from ..._concurrency.aio.scopes import shield
 from ..._http.settings import EngineSettings
 from ..._http.url import Origin
+from .dial import AsyncDialer
 from .permits import AsyncPermits
+
+if TYPE_CHECKING:
+    from .http1 import AsyncHTTP1Connection
+    from .http2 import AsyncHTTP2Connection
 
 
 class AsyncLease:
-    """A connection while one request uses it.
+    """A connection while it is in use.
 
     Attributes:
         connection: The connection.
         origin: Where it leads.
         reused: Whether it served another request before.
-        spent: Whether it was closed under the request. It may call itself idle all the same.
+        users: How many requests it serves now.
         idle_since: When its last request ended, on the monotonic clock.
     """
 
-    __slots__ = ("connection", "idle_since", "origin", "reused", "spent")
+    __slots__ = ("connection", "idle_since", "origin", "reused", "users")
 
-    def __init__(self, connection: httpcore.AsyncConnectionInterface, origin: Origin) -> None:
+    def __init__(self, connection: "AsyncHTTP1Connection | AsyncHTTP2Connection", origin: Origin) -> None:
         self.connection = connection
         self.origin = origin
         self.reused = False
-        self.spent = False
+        self.users = 1
         self.idle_since = 0.0
+
+
+class _Attempt:
+    """Somebody makes a connection that others may share."""
+
+    __slots__ = ("error", "over")
+
+    def __init__(self) -> None:
+        self.over = Event()
+        self.error: Exception | None = None
 
 
 class AsyncConnections:
     """Hands out connections.
 
     Args:
-        network_backend: Opens sockets; it carries deadlines and cancellation to every socket operation.
-        ssl_context: For https, shared by all connections.
-        settings: The time-out for connecting, and then TLS; how many connections; how long idle ones are kept.
+        dialer: Makes connections.
+        settings: How many connections, how long to wait for one, and how long idle ones are kept.
     """
 
-    def __init__(
-        self,
-        *,
-        network_backend: httpcore.AsyncNetworkBackend,
-        ssl_context: ssl.SSLContext,
-        settings: EngineSettings,
-    ) -> None:
-        self._backend = network_backend
-        self._ssl_context = ssl_context
-        self._timeout = settings.timeout
+    def __init__(self, dialer: AsyncDialer, settings: EngineSettings) -> None:
+        self._dialer = dialer
         self._keepalive_expiry = settings.keepalive_expiry
         self._max_connections = settings.max_connections
         self._permits = AsyncPermits(settings.max_connections, settings.max_connections_per_host, settings.timeout)
@@ -65,51 +73,38 @@ class AsyncConnections:
         self._by_origin: dict[Origin, deque[AsyncLease]] = {}
         # Every idle connection, longest idle first. A dict, for removal of any one in O(1).
         self._idle: dict[AsyncLease, None] = {}
-        self._in_use = 0
+        self._open = 0
         self._closed = False
+        self._shares = settings.http2 and MULTIPLEX
+        # Over HTTP/2: those in use, who makes one just now, and the servers that speak HTTP/1.1 only.
+        self._shared: dict[Origin, list[AsyncLease]] = {}
+        self._attempts: dict[Origin, _Attempt] = {}
+        self._unshared: set[Origin] = set()
 
     async def acquire(self, origin: Origin) -> AsyncLease:
-        """Wait for a permit, then take an idle connection to `origin` that is alive, or make one.
+        """Wait for a permit, then take a connection to `origin` that is alive, or make one.
 
         Raises:
             ConnectionTimeoutError: All connections were in use, and none came back within the timeout.
             Exception: Those of httpcore, if no connection can be made.
         """
         await self._permits.acquire(origin)
-        with self._mutex:
-            self._in_use += 1
         try:
-            while (lease := self._take_idle(origin)) is not None:
-                # Without this probe (microseconds), a request that can't be repeated is lost with every connection
-                # that the server has closed meanwhile.
-                idle = time.monotonic() - lease.idle_since
-                if idle <= self._keepalive_expiry and not lease.connection.has_expired():
-                    lease.reused = True
-                    return lease
-                await self._close(lease)
-            if (evicted := self._evict()) is not None:
-                await self._close(evicted)
-            return await self._connect(origin)
+            if self._shares and origin.scheme == b"https" and origin not in self._unshared:
+                return await self._share(origin)
+            return await self._take(origin)
         except BaseException:
-            with self._mutex:
-                self._in_use -= 1
             self._permits.release(origin)
             raise
 
     async def release(self, lease: AsyncLease) -> None:
         """Take a connection back: keep it if its exchange ended cleanly, close it otherwise."""
+        stale: AsyncLease | None = None
         try:
             with self._mutex:
-                self._in_use -= 1
-                keep = not (self._closed or lease.spent) and _is_clean(lease.connection)
-                if keep:
-                    lease.idle_since = time.monotonic()
-                    self._idle[lease] = None
-                    stack = self._by_origin.get(lease.origin)
-                    if stack is None:
-                        stack = self._by_origin[lease.origin] = deque()
-                    stack.append(lease)
-            stale = self._take_expired() if keep else lease
+                lease.users -= 1
+                if not lease.users:
+                    stale = self._put_back(lease)
             if stale is not None:
                 await self._close(stale)
         finally:
@@ -132,19 +127,39 @@ class AsyncConnections:
     def _forget(self) -> None:
         self._idle.clear()
         self._by_origin.clear()
+        self._shared.clear()
 
-    async def _connect(self, origin: Origin) -> AsyncLease:
-        host = origin.host.decode("ascii")
-        stream = await self._backend.connect_tcp(host, origin.port, timeout=self._timeout)
-        if origin.scheme == b"https":
-            try:
-                stream = await stream.start_tls(self._ssl_context, server_hostname=host, timeout=self._timeout)
-            except BaseException:
-                with shield():
-                    await stream.aclose()
-                raise
-        # One request at a time, so HTTP/1.1; when it expires is looked after here.
-        return AsyncLease(httpcore.AsyncHTTP11Connection(httpcore.Origin(*origin), stream), origin)
+    # For one request alone
+
+    async def _take(self, origin: Origin) -> AsyncLease:
+        while (lease := self._take_idle(origin)) is not None:
+            # Without this probe (microseconds), a request that can't be repeated is lost with every connection
+            # that the server has closed meanwhile.
+            if time.monotonic() - lease.idle_since <= self._keepalive_expiry and await self._is_alive(lease):
+                lease.reused = True
+                lease.users = 1
+                return lease
+            await self._close(lease)
+        evicted: AsyncLease | None = None
+        with self._mutex:
+            self._open += 1
+            if self._open > self._max_connections:
+                evicted = self._take_oldest()
+        try:
+            if evicted is not None:
+                await self._close(evicted)
+            return AsyncLease(await self._dialer.connect(origin), origin)
+        except BaseException:
+            with self._mutex:
+                self._open -= 1
+            raise
+
+    async def _is_alive(self, lease: AsyncLease) -> bool:
+        try:
+            return await lease.connection.is_alive()
+        except BaseException:
+            await self._close(lease)
+            raise
 
     def _take_idle(self, origin: Origin) -> AsyncLease | None:
         with self._mutex:
@@ -157,6 +172,23 @@ class AsyncConnections:
                 del self._by_origin[origin]
             return lease
 
+    def _put_back(self, lease: AsyncLease) -> AsyncLease | None:
+        """Keep a connection if that is possible. What is returned is to be closed: each request sweeps away one."""
+        origin = lease.origin
+        if self._shares:
+            self._unlist(lease)
+        if self._closed or not lease.connection.reusable:
+            return lease
+        lease.idle_since = now = time.monotonic()
+        idle = self._idle
+        idle[lease] = None
+        stack = self._by_origin.get(origin)
+        if stack is None:
+            stack = self._by_origin[origin] = deque()
+        stack.append(lease)
+        oldest = next(iter(idle))
+        return self._take_oldest() if now - oldest.idle_since > self._keepalive_expiry else None
+
     def _take_oldest(self) -> AsyncLease | None:
         lease = next(iter(self._idle), None)
         if lease is not None:
@@ -168,34 +200,51 @@ class AsyncConnections:
                 del self._by_origin[lease.origin]
         return lease
 
-    def _take_expired(self) -> AsyncLease | None:
-        """One idle connection past its time, if there is one: each request that ends sweeps away one."""
-        with self._mutex:
-            oldest = next(iter(self._idle), None)
-            if oldest is None or time.monotonic() - oldest.idle_since <= self._keepalive_expiry:
-                return None
-            return self._take_oldest()
-
-    def _evict(self) -> AsyncLease | None:
-        """The longest idle connection, if the one about to be made would be one too many."""
-        with self._mutex:
-            if self._in_use + len(self._idle) <= self._max_connections:
-                return None
-            return self._take_oldest()
-
     async def _close(self, lease: AsyncLease) -> None:
+        with self._mutex:
+            self._open -= 1
         # Closing must not be cut short by a cancellation: it would leave the socket open.
         with shield():
             await lease.connection.aclose()
 
+    # For several requests at once
 
-def _is_clean(connection: httpcore.AsyncConnectionInterface) -> bool:
-    """Whether a connection stands right behind the end of an answer.
+    async def _share(self, origin: Origin) -> AsyncLease:
+        while origin not in self._unshared:
+            for lease in self._shared.get(origin, ()):
+                if lease.connection.reusable and lease.users < lease.connection.max_streams:
+                    lease.users += 1
+                    lease.reused = True
+                    return lease
+            attempt = self._attempts.get(origin)
+            if attempt is None:
+                return await self._take_shared(origin)
+            await attempt.over.wait()
+            if attempt.error is not None:
+                # One for each: it is changed on its way up.
+                raise copy.copy(attempt.error) from attempt.error
+        return await self._take(origin)
 
-    Bytes beyond it that were read already would be taken for the answer to the next request.
-    """
-    if not connection.is_idle():
-        return False
-    # httpcore has no public way to ask for them. Should its insides change, the test of this fails.
-    state = getattr(connection, "_h11_state", None)
-    return state is None or not state.trailing_data[0]
+    async def _take_shared(self, origin: Origin) -> AsyncLease:
+        attempt = self._attempts[origin] = _Attempt()
+        try:
+            lease = await self._take(origin)
+            if lease.connection.max_streams > 1:
+                self._shared.setdefault(origin, []).append(lease)
+            else:
+                self._unshared.add(origin)
+        except Exception as exc:
+            attempt.error = exc
+            raise
+        else:
+            return lease
+        finally:
+            del self._attempts[origin]
+            attempt.over.set()
+
+    def _unlist(self, lease: AsyncLease) -> None:
+        leases = self._shared.get(lease.origin)
+        if leases is not None and lease in leases:
+            leases.remove(lease)
+            if not leases:
+                del self._shared[lease.origin]

@@ -1,80 +1,75 @@
-"""The default engine: HTTP/1.1 over httpcore, on connections of our own layout."""
+"""The engines `httpx` and `httpx2`: their network and TLS, under connections of our own layout.
 
-import contextlib
-import functools
-import os
-import ssl
-from collections.abc import AsyncIterable
-from typing import Any, NoReturn, cast
+Above httpcore's network stand h11 and h2 themselves. Its own connections and pools, and the layers of httpx, take
+more time than everything else together.
+"""
 
-import httpcore
-import httpx
+import logging
+from types import ModuleType
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from ..._concurrency.aio.clock import checkpoint_if_cancelled
-from ..._concurrency.aio.colour import iterate
 from ..._concurrency.aio.scopes import shield
-from ..._concurrency.aio.sockets import network_backend
-from ..._http.body import StreamBody
-from ..._http.decode import make_decoder
-from ..._http.failures import died_before_answer, translate, why_refused
+from ..._http.decode import BodyReader
+from ..._http.failures import died_before_answer, translate
+from ..._http.head import examine, refuse_announced
 from ..._http.logs import redact_logs_of
 from ..._http.settings import EngineSettings
 from ..._http.wire import RawHeaders, WireRequest
-from ...errors import ConfigurationError, HTTPProtocolError
+from ..._messages.headers import Headers
 from ..attempts import Record
 from .connections import AsyncConnections, AsyncLease
+from .dial import AsyncDialer
+from .http1 import AsyncHTTP1Connection
 from .protocol import Answer
+
+if TYPE_CHECKING:
+    from .http2 import AsyncHTTP2Stream
+
+AsyncResponse: TypeAlias = "AsyncHTTP1Connection | AsyncHTTP2Stream"
+
+logger = logging.getLogger("pynector.http")
 
 
 class AsyncHttpxEngine:
-    """Sends requests over connections of its own, one request each at a time.
+    """Sends requests over connections of its own.
 
     Args:
+        httpcore: `httpcore`, or its fork of the same shape.
         settings: How.
+
+    Raises:
+        ConfigurationError: A setting can't be used, or what it needs is not installed.
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
-        redact_logs_of("httpcore")
-        timeout = settings.timeout
-        self._extensions = {"timeout": {"connect": timeout, "read": timeout, "write": timeout, "pool": None}}
-        self._connections = AsyncConnections(
-            network_backend=network_backend(httpcore),
-            ssl_context=ssl_context(bool(settings.verify_ssl), settings.trust_env),
-            settings=settings,
-        )
+    def __init__(self, httpcore: ModuleType, settings: EngineSettings) -> None:
+        redact_logs_of(httpcore.__name__)
+        self._timeout = settings.timeout
+        self._wire_limit = settings.max_response_size
+        self._limit = settings.max_decompressed_size
+        self._limited = self._wire_limit is not None or self._limit is not None
+        self._connections = AsyncConnections(AsyncDialer(httpcore, settings), settings)
 
     async def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
         """Send `wire` with `headers` and read the whole answer."""
-        exchange = await self.stream(wire, headers, record)
-        content = await exchange.read()
-        return Answer(exchange.status_code, exchange.headers, exchange.http_version, content)
+        lease, response, reader = await self._open(wire, headers, record)
+        received: list[bytes] = []
+        try:
+            while chunk := await response.receive():
+                received.append(chunk if reader is None else reader.feed(chunk))
+            if reader is not None:
+                received.append(reader.finish())
+        except BaseException as exc:
+            await self.give_up(lease, response)
+            _raise(exc, wire, received)
+        await self._connections.release(lease)
+        content = received[0] if len(received) == 1 else b"".join(received)
+        return Answer(response.status_code, response.headers, response.http_version, content)
 
     async def stream(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "AsyncHttpxExchange":
         """Send `wire` with `headers` and wait for the head of the answer."""
-        request = _Request(wire, headers, self._extensions)
-        reused = False
-        try:
-            lease = await self._connections.acquire(wire.target.origin)
-            reused = lease.reused
-            try:
-                # Permits and locks are handed over even to a task that is cancelled: it must not send any more.
-                await checkpoint_if_cancelled()
-                record.sending()
-                response = await lease.connection.handle_async_request(request)
-                if (reason := why_refused(response.extensions["http_version"], response.headers)) is not None:
-                    raise HTTPProtocolError(reason)
-            except BaseException:
-                with shield():
-                    await self._connections.release(lease)
-                raise
-        except Exception as exc:
-            error = translate(exc, wire)
-            if error is None:
-                raise
-            # A reused connection that ends before the first byte of an answer was most likely dead already.
-            error.stale = reused and died_before_answer(exc)
-            raise error from exc
-        return AsyncHttpxExchange(response, lease, self._connections, wire)
+        lease, response, reader = await self._open(wire, headers, record)
+        return AsyncHttpxExchange(self, wire, lease, response, reader)
 
     async def aclose(self) -> None:
         """Close every idle connection; those in use are closed when their exchange ends."""
@@ -84,137 +79,133 @@ class AsyncHttpxEngine:
         """Forget every connection without a word to the peer."""
         self._connections.abandon()
 
+    async def release(self, lease: AsyncLease) -> None:
+        """Take a connection back whose answer was read to its end."""
+        await self._connections.release(lease)
 
-class _Request(httpcore.Request):
-    """A request made of parts that were checked already: the constructor would check every header again."""
+    async def _open(
+        self, wire: WireRequest, headers: RawHeaders, record: Record
+    ) -> tuple[AsyncLease, AsyncResponse, BodyReader | None]:
+        """Send a request, and read and examine the head of its answer."""
+        reused = False
+        try:
+            lease = await self._connections.acquire(wire.target.origin)
+            reused = lease.reused
+            response: AsyncResponse | None = None
+            try:
+                # Permits and locks are handed over even to a task that is cancelled: it must not send any more.
+                await checkpoint_if_cancelled()
+                record.sending()
+                response = await lease.connection.request(wire, headers, self._timeout)
+                codings, length = examine(response.http_version, response.headers)
+                reader = None
+                if self._limited:
+                    if self._wire_limit is not None:
+                        refuse_announced(self._wire_limit, length, wire.method, response.status_code)
+                    reader = BodyReader(codings, self._wire_limit, self._limit)
+                elif codings is not None:
+                    reader = BodyReader(codings, None, None)
+            except BaseException:
+                await self.give_up(lease, response)
+                raise
+        except Exception as exc:
+            error = translate(exc, wire)
+            if error is None:
+                raise
+            # A reused connection that ends before the first byte of an answer was most likely dead already.
+            error.stale = reused and died_before_answer(exc)
+            raise error from exc
+        if logger.isEnabledFor(logging.DEBUG):
+            _log(wire, response, reused)
+        return lease, response, reader
 
-    def __init__(self, wire: WireRequest, headers: RawHeaders, extensions: dict[str, Any]) -> None:
-        origin, _, path = wire.target
-        body = wire.body
-        self.method = wire.method.encode("ascii")
-        self.url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=path)
-        self.headers = headers
-        if isinstance(body, StreamBody):
-            self.stream = iterate(body.source)
-        else:
-            self.stream = iterate((body,) if body else ())
-        self.extensions = extensions
+    async def give_up(self, lease: AsyncLease, response: "AsyncResponse | None") -> None:
+        """Take a connection back in the middle of an exchange."""
+        with shield():
+            try:
+                if response is not None:
+                    await response.end()
+            finally:
+                await self._connections.release(lease)
 
 
 class AsyncHttpxExchange:
     """One request that was sent, and the answer that is coming in."""
 
-    __slots__ = (
-        "_chunks",
-        "_complete",
-        "_connections",
-        "_decoder",
-        "_lease",
-        "_received",
-        "_response",
-        "_wire",
-        "headers",
-        "http_version",
-        "status_code",
-        "url",
-    )
+    __slots__ = ("_engine", "_lease", "_reader", "_response", "_wire", "headers", "http_version", "status_code", "url")
 
     def __init__(
-        self, response: httpcore.Response, lease: AsyncLease, connections: AsyncConnections, wire: WireRequest
+        self,
+        engine: AsyncHttpxEngine,
+        wire: WireRequest,
+        lease: AsyncLease,
+        response: AsyncResponse,
+        reader: BodyReader | None,
     ) -> None:
-        self.status_code = response.status
-        self.headers: RawHeaders = response.headers
-        self.http_version: str = response.extensions["http_version"].decode("ascii")
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self.http_version = response.http_version
         self.url: str | None = None
-        self._response = response
-        self._chunks = aiter(cast("AsyncIterable[bytes]", response.stream))
-        self._complete = False
-        self._decoder = make_decoder(response.headers)
-        self._lease: AsyncLease | None = lease
-        self._connections = connections
+        self._engine = engine
         self._wire = wire
-        self._received: list[bytes] = []
+        self._lease: AsyncLease | None = lease
+        self._response = response
+        self._reader = reader
 
     async def read(self) -> bytes:
         """The whole body, decoded. Ends the exchange."""
-        received = self._received
-        try:
-            async for chunk in self._chunks:
-                received.append(chunk)
-            self._complete = True
-            body = received[0] if len(received) == 1 else b"".join(received)
-            if self._decoder is not None and body:
-                body = self._decoder.decode(body) + self._decoder.finish()
-        except BaseException as exc:
-            await self._fail(exc)
-        await self.aclose()
-        return body
+        chunks: list[bytes] = []
+        while chunk := await self._receive(chunks):
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def receive(self) -> bytes:
         """The next piece of the body, decoded; empty at its end, which ends the exchange."""
+        return await self._receive([])
+
+    async def _receive(self, received: list[bytes]) -> bytes:
         if self._lease is None:
             return b""
-        decoder = self._decoder
+        reader = self._reader
         try:
-            async for chunk in self._chunks:
-                data = chunk if decoder is None else decoder.decode(chunk)
+            while chunk := await self._response.receive():
+                data = chunk if reader is None else reader.feed(chunk)
                 if data:
                     return data
-            self._complete = True
-            rest = b"" if decoder is None else decoder.finish()
+            rest = b"" if reader is None else reader.finish()
         except BaseException as exc:
-            await self._fail(exc)
-        await self.aclose()
+            await self.aclose()
+            _raise(exc, self._wire, received)
+        lease, self._lease = self._lease, None
+        await self._engine.release(lease)
         return rest
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
         lease, self._lease = self._lease, None
         if lease is not None:
-            try:
-                if not self._complete:
-                    await self._cut_short(lease)
-                await self._response.aclose()
-            finally:
-                await self._connections.release(lease)
+            await self._engine.give_up(lease, self._response)
 
-    async def _cut_short(self, lease: AsyncLease) -> None:
-        lease.spent = True
-        await lease.connection.aclose()
-        # Reading on from a closed connection ends httpcore's nested generators in an error. Left suspended, the inner
-        # one would be finalised by the garbage collector, too late and with a warning.
-        with contextlib.suppress(Exception):
-            async for _ in self._chunks:
-                pass
 
-    async def _fail(self, exc: BaseException) -> NoReturn:
-        with shield():
-            await self.aclose()
-        error = translate(exc, self._wire, partial=b"".join(self._received)) if isinstance(exc, Exception) else None
+def _raise(exc: BaseException, wire: WireRequest, received: list[bytes]) -> NoReturn:
+    """Raise what went wrong in the middle of a body, in our own errors."""
+    error = translate(exc, wire, partial=b"".join(received)) if isinstance(exc, Exception) else None
+    try:
         if error is not None:
             raise error from exc
         raise exc
+    finally:
+        # A frame that holds the exception it raises waits for the garbage collector, with all that it knows.
+        del error, exc
 
 
-_SSL_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-
-
-def ssl_context(verify: bool, trust_env: bool) -> ssl.SSLContext:
-    """A context shared by every engine with the same options and environment: building one costs 17 ms.
-
-    Raises:
-        ConfigurationError: The environment names certificates that can't be loaded.
-    """
-    sources = tuple(os.environ.get(name) for name in _SSL_VARIABLES) if trust_env else ()
-    try:
-        return _ssl_context(verify, trust_env, sources)
-    except OSError as exc:  # an ssl.SSLError is one too
-        named = " and ".join(f"{name}={os.environ[name]}" for name in _SSL_VARIABLES if os.environ.get(name))
-        raise ConfigurationError(f"the certificates of {named} can't be loaded: {exc}") from exc
-
-
-@functools.lru_cache(maxsize=8, typed=True)
-def _ssl_context(verify: bool, trust_env: bool, sources: tuple[str | None, ...]) -> ssl.SSLContext:
-    context = httpx.create_ssl_context(verify=verify, trust_env=trust_env)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+def _log(wire: WireRequest, response: AsyncResponse, reused: bool) -> None:
+    logger.debug(
+        "response: %s %s: %d in %s on a %s connection, %r",
+        wire.method,
+        wire.target.redacted.partition("?")[0],
+        response.status_code,
+        response.http_version,
+        "reused" if reused else "new",
+        Headers.from_raw(response.headers),
+    )

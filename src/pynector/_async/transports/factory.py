@@ -22,7 +22,8 @@ class AsyncHTTPTransportFactory:
         default_headers: Sent with every request.
         default_timeout: The longest silence of the network, in seconds; None for no limit.
         default_max_retries: How often a failed request is sent again.
-        **defaults: Any other argument of `AsyncHTTPTransport`.
+        **defaults: Any other argument of `AsyncHTTPTransport`: `auth`, `proxy`, `engine`, `event_hooks`, ... They are
+            checked when a transport is made.
 
     Raises:
         ConfigurationError: An argument is unknown.

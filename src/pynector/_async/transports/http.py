@@ -1,5 +1,6 @@
 """HTTP: what the client, and whoever uses a transport alone, sends requests with."""
 
+import os
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from types import TracebackType
@@ -8,36 +9,34 @@ from typing import Any, Self
 from ..._concurrency.aio.colour import ColourGuard
 from ..._concurrency.aio.locks import Mutex
 from ..._concurrency.aio.scopes import move_on_after
-from ..._config import UNSET, Secret, UnsetType, check_count, check_flag, check_timeout, resolve
-from ..._http.auth import AuthTypes, authorization
+from ..._config import UNSET, Secret, UnsetType, check_timeout, resolve
+from ..._http.arguments import (
+    KEEPALIVE_EXPIRY,
+    EventHooks,
+    checked_codec,
+    checked_hooks,
+    checked_settings,
+    checked_statuses,
+    refuse_with_client,
+)
+from ..._http.auth import AuthTypes, checked_auth
 from ..._http.cookies import CookieStore, checked_cookies
-from ..._http.settings import EngineSettings
-from ..._http.wire import WireBuilder, WireRequest, redirect
+from ..._http.redirects import following_request
+from ..._http.settings import CertTypes, VerifyTypes
+from ..._http.wire import WireBuilder, WireRequest
+from ..._messages.body import JsonCodec
 from ..._messages.headers import Headers
 from ..._messages.http import HttpMessage
 from ..._messages.protocol import Message
 from ..._messages.redact import redact_url
-from ..._policies.redirect import next_request
+from ..._mutex import forks
 from ..._policies.retry import Failure, RetryPolicy, parse_retry_after
-from ...errors import (
-    TRANSIENT_STATUSES,
-    ClosedError,
-    ConfigurationError,
-    HTTPRedirectError,
-    TimeoutError,
-    TransportError,
-)
+from ...errors import ClosedError, ConfigurationError, TimeoutError, TransportError
 from ..attempts import Record, run_attempts
 from ..engines.protocol import Answer, AsyncEngine, AsyncExchange
 from ..ownership import Home
 from .inbox import inbox, put
 from .stream import AsyncHTTPStream
-
-MAX_REDIRECTS = 20
-"""As httpx and browsers have it."""
-
-MAX_CONNECTIONS = 100_000
-"""More than a machine has ports for; a larger number is a slip."""
 
 
 class AsyncHTTPTransport(ColourGuard):
@@ -54,12 +53,25 @@ class AsyncHTTPTransport(ColourGuard):
         retry_backoff_factor: Seconds; the n-th wait is random between 0 and `retry_backoff_factor * 2**n`.
         retry_status_codes: The statuses that are retried; None for those of `RetryPolicy`.
         follow_redirects: Whether redirects are followed, at most 20 in a row.
-        verify_ssl: Whether servers must show a certificate that is trusted and theirs.
-        engine: What sends the bytes; `"httpx"`.
+        verify_ssl: Whether servers must show a certificate that is trusted and theirs; or the path of a PEM file or of
+            a folder of authorities to trust; or an `ssl.SSLContext` of your own.
+        http2: Whether HTTP/2 is offered to servers (needs the extra `http2`).
+        engine: What sends the bytes: `"httpx"`, `"httpx2"`, `"pyreqwest"`.
         max_connections: The most requests on the wire at once.
-        auth: `(user, password)` for basic, a token (text) for bearer.
+        max_connections_per_host: The same for one scheme, host and port; None for no limit of its own.
+        keepalive_expiry: Seconds that an idle connection is kept.
+        max_response_size: The most bytes of a body, as they come over the wire; None for no limit.
+        max_decompressed_size: The most bytes of a body after decompression; None for no limit.
+        auth: `(user, password)` for basic, a token (text) for bearer, a callable that signs requests, or an
+            `httpx.Auth`.
         cookies: Sent to every host that is asked; what servers set is kept as well.
-        trust_env: Whether `SSL_CERT_FILE` and `SSL_CERT_DIR` are looked at.
+        cert: A client certificate: the path of a PEM file with its key, or `(certificate, key)`, or `(certificate,
+            key, password)`.
+        proxy: The URL of a proxy for all requests.
+        uds: The path of a Unix socket that all requests go to.
+        trust_env: Whether `SSL_CERT_FILE`, `SSL_CERT_DIR` and the proxies of the environment are looked at.
+        json_codec: A JSON library with `dumps` and `loads`, such as `orjson`, for requests and answers.
+        event_hooks: Callables for every exchange on the wire: `{"request": [...], "response": [...]}`.
         client: Your own `httpx.AsyncClient`, used as it is: its TLS, time-outs, proxies, cookies and auth apply. You
             close it.
         message_type: What answers are made into: `HttpMessage`, or a type whose `deserialize` takes the body.
@@ -84,38 +96,61 @@ class AsyncHTTPTransport(ColourGuard):
         retry_backoff_factor: float = 0.5,
         retry_status_codes: Collection[int] | None = None,
         follow_redirects: bool = True,
-        verify_ssl: bool = True,
+        verify_ssl: VerifyTypes = True,
+        http2: bool = False,
         *,
         engine: str | UnsetType = UNSET,
         max_connections: int = 100,
+        max_connections_per_host: int | None = None,
+        keepalive_expiry: float = KEEPALIVE_EXPIRY,
+        max_response_size: int | None = None,
+        max_decompressed_size: int | None = None,
+        proxy: str | None = None,
         auth: AuthTypes | None = None,
         cookies: Mapping[str, str] | None = None,
+        cert: CertTypes | None = None,
+        uds: str | os.PathLike[str] | None = None,
         trust_env: bool = True,
+        json_codec: JsonCodec | None = None,
+        event_hooks: EventHooks | None = None,
         client: Any = None,
         message_type: type[Message] = HttpMessage,
     ) -> None:
         self._retry_policy = RetryPolicy(
             max_retries=resolve("max_retries", max_retries),
             backoff_factor=retry_backoff_factor,
-            retry_statuses=_statuses(retry_status_codes),
+            retry_statuses=checked_statuses(retry_status_codes),
         )
         self._base_url = Secret(resolve("base_url", base_url))  # it may have a user and a password in it
         self._headers = Headers(headers)
-        self._timeout = check_timeout(name="timeout", value=timeout)
-        self._max_connections = check_count(max_connections, "max_connections", maximum=MAX_CONNECTIONS)
-        self._follow_redirects = check_flag(follow_redirects, "follow_redirects")
-        self._verify_ssl = check_flag(verify_ssl, "verify_ssl")
-        self._trust_env = check_flag(trust_env, "trust_env")
+        self._settings = checked_settings(
+            timeout=timeout,
+            verify_ssl=verify_ssl,
+            cert=cert,
+            trust_env=trust_env,
+            http2=http2,
+            proxy=proxy,
+            uds=uds,
+            max_connections=max_connections,
+            max_connections_per_host=max_connections_per_host,
+            keepalive_expiry=keepalive_expiry,
+            max_response_size=max_response_size,
+            max_decompressed_size=max_decompressed_size,
+            follow_redirects=follow_redirects,
+            client=client,
+        )
+        self._follow_redirects = follow_redirects
         self._cookies = Secret(checked_cookies(cookies))
-        self._auth = Secret(authorization(auth))
+        self._codec = checked_codec(json_codec)
+        self._hooks = checked_hooks(event_hooks)
         self._engine_name = resolve("http_engine", engine)
+        self._auth = Secret(checked_auth(auth, self._engine_name))
         if client is not None:
             # Of the right colour or not, that is seen when httpx is imported.
             if not all(callable(getattr(client, name, None)) for name in ("build_request", "send")):
                 raise ConfigurationError(f"client= is a {type(client).__name__}: give an httpx.AsyncClient")
-            given = [("cookies", cookies), ("verify_ssl", not verify_ssl), ("trust_env", not trust_env)]
-            if ignored := [name for name, value in given if value]:
-                raise ConfigurationError(f"client= brings its own {ignored[0]}: set it on that client")
+            signs = not isinstance(self._auth.get(), bytes | None)
+            refuse_with_client(self._settings, cookies=cookies, event_hooks=self._hooks, auth=signs)
         self._client = client
         if not callable(getattr(message_type, "deserialize", None)):
             raise ConfigurationError(
@@ -124,6 +159,7 @@ class AsyncHTTPTransport(ColourGuard):
         self._message_type = message_type
         self._mutex = Mutex()
         self._home: Home | None = None
+        self._forks = 0
         self._engine: AsyncEngine | None = None
         self._builder: WireBuilder | None = None
         self._closed = False
@@ -132,6 +168,11 @@ class AsyncHTTPTransport(ColourGuard):
     def retry_policy(self) -> RetryPolicy:
         """The policy of this transport, for requests that bring none."""
         return self._retry_policy
+
+    @property
+    def max_response_size(self) -> int | None:
+        """The most bytes of a body, as they come over the wire; None for no limit."""
+        return self._settings.max_response_size
 
     # The life of a transport
 
@@ -173,24 +214,27 @@ class AsyncHTTPTransport(ColourGuard):
                 self._engine = None
             if self._engine is None or self._builder is None:
                 self._home = Home(type(self).__name__)
+                self._forks = forks[0]
                 self._builder, self._engine = self._build()
             return self._engine, self._builder
 
     def _build(self) -> tuple[WireBuilder, AsyncEngine]:
         from ..engines import make_engine  # imports httpx: not before it is needed
 
-        settings = EngineSettings(
-            timeout=self._timeout,
-            verify_ssl=self._verify_ssl,
-            trust_env=self._trust_env,
-            max_connections=self._max_connections,
-            follow_redirects=self._follow_redirects,
-            client=self._client,
-        )
-        engine = make_engine(self._engine_name, settings)
+        engine = make_engine(self._engine_name, self._settings)
+        if self._hooks is not None:
+            from ..hooks import AsyncHookedEngine
+
+            engine = AsyncHookedEngine(engine, self._hooks, self._codec)
         base_url = self._base_url.get() or (str(self._client.base_url) if self._client is not None else "")
         cookies = CookieStore(self._cookies.get())
-        return WireBuilder(base_url, self._headers, self._auth.get(), cookies), engine
+        auth = self._auth.get()
+        if auth is None or isinstance(auth, bytes):
+            return WireBuilder(base_url, self._headers, auth, cookies, self._codec), engine
+        from ..auth import credentialed
+
+        builder = WireBuilder(base_url, self._headers, None, cookies, self._codec)
+        return builder, credentialed(engine, auth, builder, self._codec)
 
     # One exchange, as the user of a bare transport sees it
 
@@ -264,13 +308,18 @@ class AsyncHTTPTransport(ColourGuard):
     async def attempt(self, prepared: WireRequest, record: Record) -> HttpMessage:
         """Send a request once, follow its redirects, and read the answer."""
         started = time.perf_counter()
-        engine, builder = self._ready()
+        # `prepare` has looked whether this is still the event loop.
+        engine, builder = self._engine, self._builder
+        if engine is None or builder is None or self._forks != forks[0]:
+            engine, builder = self._ready()
         wire = prepared
         history: tuple[HttpMessage, ...] = ()
         while True:
             answer = await engine.send(wire, builder.with_cookies(wire), record)
             builder.store_cookies(wire, answer.headers)
-            following = self._following(wire, answer, history)
+            if not (300 <= answer.status_code < 400 and self._follow_redirects):
+                break
+            following = following_request(wire, answer.status_code, answer.headers, len(history))
             if following is None:
                 break
             history = (*history, self.response(wire, answer, answer.content, 0.0, ()))
@@ -293,7 +342,7 @@ class AsyncHTTPTransport(ColourGuard):
 
     def excuse(self, prepared: WireRequest, error: Exception) -> Failure | None:
         """A failure to be retried or not, for an error of the network."""
-        if not isinstance(error, TransportError) or not prepared.replayable:
+        if not isinstance(error, TransportError) or error.foreign or not prepared.replayable:
             return None
         return Failure(
             transient=error.transient, sent=error.sent, idempotent=prepared.idempotent, immediate=error.stale
@@ -316,8 +365,10 @@ class AsyncHTTPTransport(ColourGuard):
         while True:
             exchange = await engine.stream(wire, builder.with_cookies(wire), record)
             builder.store_cookies(wire, exchange.headers)
+            if not (300 <= exchange.status_code < 400 and self._follow_redirects):
+                return wire, exchange, history
             try:
-                following = self._following(wire, exchange, history)
+                following = following_request(wire, exchange.status_code, exchange.headers, len(history))
                 if following is None:
                     return wire, exchange, history
                 content = await exchange.read()
@@ -326,28 +377,6 @@ class AsyncHTTPTransport(ColourGuard):
                 raise
             history = (*history, self.response(wire, exchange, content, 0.0, ()))
             wire = following
-
-    def _following(
-        self, wire: WireRequest, answer: Answer | AsyncExchange, history: tuple[HttpMessage, ...]
-    ) -> WireRequest | None:
-        """The request that an answer redirects to; None if it is no redirect, or not to be followed."""
-        if not (300 <= answer.status_code < 400 and self._follow_redirects):
-            return None
-        step = next_request(
-            method=wire.method,
-            url=str(wire.target),
-            headers=Headers.from_raw(wire.headers),
-            has_body=wire.body is not None,
-            status_code=answer.status_code,
-            location=Headers.from_raw(answer.headers).get("location"),
-        )
-        if step is None:
-            return None
-        if len(history) == MAX_REDIRECTS:
-            raise HTTPRedirectError(
-                f"more than {MAX_REDIRECTS} redirects", method=wire.method, url=wire.target.redacted
-            )
-        return redirect(wire, step)
 
     def response(
         self,
@@ -363,22 +392,12 @@ class AsyncHTTPTransport(ColourGuard):
             headers=Headers.from_raw(answer.headers),
             content=content,
             request=wire.message,
-            url=answer.url or str(wire.target),
+            url=answer.url or wire.target,
             elapsed=elapsed,
             http_version=answer.http_version,
             history=history,
+            json_codec=self._codec,
         )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redact_url(self._base_url.get())!r}>"
-
-
-def _statuses(codes: Collection[int] | None) -> frozenset[int]:
-    if codes is None:
-        return TRANSIENT_STATUSES
-    try:
-        return frozenset(codes)
-    except TypeError:
-        raise ConfigurationError(
-            f"retry_status_codes={codes!r:.80} is not accepted; give HTTP statuses, as in {{429, 503}}"
-        ) from None

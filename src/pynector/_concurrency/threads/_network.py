@@ -61,13 +61,19 @@ class SocketChannel:
     def send(self, data: bytes | memoryview, deadline: float) -> None:
         # Sending first: there is nearly always room.
         checkpoint()
-        view = memoryview(data)
+        try:
+            sent = self.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:], deadline)
+
+    def _send_rest(self, view: memoryview, deadline: float) -> None:
         while view:
-            try:
+            if not wait_socket(self.sock, deadline, write=True):
+                raise TimeoutError("The write operation timed out")
+            with suppress(BlockingIOError, InterruptedError):
                 view = view[self.sock.send(view) :]
-            except (BlockingIOError, InterruptedError):
-                if not wait_socket(self.sock, deadline, write=True):
-                    raise TimeoutError("The write operation timed out") from None
 
     def pending(self) -> bool:
         """True if there is something to read: data, the end, or an error."""

@@ -81,18 +81,21 @@ WakeFd = _EventFd if hasattr(os, "eventfd") else _SocketPair
 
 class _Local(threading.local):
     wake_fd: "_EventFd | _SocketPair | None" = None
+    # Those that no wait of this thread uses just now.
+    wait_poll: "_Poll | _Select | None" = None
+    look_poll: "_Poll | _Select | None" = None
 
 
 _local = _Local()
 
 
-def _forget_wake_fd() -> None:
+def _forget_descriptors() -> None:
     # A descriptor shared with the parent would let the child eat its wake-ups.
-    _local.wake_fd = None
+    _local.wake_fd = _local.wait_poll = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_wake_fd)
+    os.register_at_fork(after_in_child=_forget_descriptors)
 
 
 def wait_socket(sock: socket.socket, deadline: float, *, write: bool = False) -> bool:
@@ -110,34 +113,34 @@ def wait_socket(sock: socket.socket, deadline: float, *, write: bool = False) ->
         Cancelled: The current task was cancelled while it waited.
         OSError: The socket is closed.
     """
+    fd = sock.fileno()
+    if fd < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     task = current()
-    wake_fd = _local.wake_fd
-    if wake_fd is None:
-        wake_fd = _local.wake_fd = WakeFd()
-    # A finaliser may wait in the middle of another wait on this thread.
+    # Taken away while in use: a finaliser may wait in the middle of another wait on this thread.
+    poll, _local.wait_poll = _local.wait_poll, None
+    if poll is None:
+        wake_fd = _local.wake_fd
+        if wake_fd is None:
+            wake_fd = _local.wake_fd = WakeFd()
+        poll = _poll(wake_fd)
     outer = task.wake_fd
     # The order of every wait: make yourself known, look at the scopes, wait.
-    task.wake_fd = wake_fd
+    task.wake_fd = poll.wake_fd
     try:
-        return _wait(task, sock, wake_fd, deadline, write)
+        return _wait(task, poll, fd, deadline, write)
     finally:
         task.wake_fd = outer
+        _local.wait_poll = poll
         if outer is not None:
             outer.notify()
 
 
-def _wait(task: Task, sock: socket.socket, wake_fd: "_EventFd | _SocketPair", deadline: float, write: bool) -> bool:
-    fd = sock.fileno()
-    if fd < 0:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    poll = _poll(fd, wake_fd.fileno(), write)
+def _wait(task: Task, poll: "_Poll | _Select", fd: int, deadline: float, write: bool) -> bool:
     while True:
-        limit = min(task.limit(), deadline)
+        limit = deadline if task.scope is None else min(task.limit(), deadline)
         left = _LONGEST_POLL if limit == inf else limit - monotonic()
-        ready, woken = poll(min(max(left, 0.0), _LONGEST_POLL))
-        if woken:
-            wake_fd.drain()
-        if ready:
+        if poll(fd, write, min(max(left, 0.0), _LONGEST_POLL)):
             return True
         if monotonic() >= deadline:
             # Nearly at the same time as a scope: then the scope it is.
@@ -148,48 +151,76 @@ def _wait(task: Task, sock: socket.socket, wake_fd: "_EventFd | _SocketPair", de
 def is_readable(sock: socket.socket) -> bool:
     """True if reading from the socket would not wait: there is data, the end, or an error."""
     fd = sock.fileno()
-    return fd < 0 or _poll(fd, None, False)(0.0)[0]
+    if fd < 0:
+        return True
+    poll, _local.look_poll = _local.look_poll or _poll(None), None
+    ready = poll(fd, False, 0.0)
+    _local.look_poll = poll
+    return ready
 
 
 class _Poll:
-    """One wait with poll()."""
+    """Waits with poll(), for one socket after the other.
 
-    __slots__ = ("_fd", "_poll")
+    A thread keeps one, for making it costs more than the system call. What it waited for last stays registered, which
+    makes the next wait for the same descriptor cheap; poll() itself remembers nothing, so a descriptor that was closed
+    meanwhile, or means another socket, does no harm.
+    """
 
-    def __init__(self, fd: int, wake_fd: int | None, write: bool) -> None:
-        self._fd = fd
-        self._poll = poll = select.poll()
-        poll.register(fd, select.POLLOUT if write else select.POLLIN)
+    __slots__ = ("_fd", "_mask", "_poll", "wake_fd")
+
+    def __init__(self, wake_fd: "_EventFd | _SocketPair | None") -> None:
+        self.wake_fd = wake_fd
+        self._poll = select.poll()
+        self._fd = -1
+        self._mask = 0
         if wake_fd is not None:
-            poll.register(wake_fd, select.POLLIN)
+            self._poll.register(wake_fd.fileno(), select.POLLIN)
 
-    def __call__(self, seconds: float) -> tuple[bool, bool]:
-        ready = woken = False
-        for fd, _events in self._poll.poll(seconds * 1000):
-            if fd == self._fd:
+    def __call__(self, fd: int, write: bool, seconds: float) -> bool:
+        mask = select.POLLOUT if write else select.POLLIN
+        if fd != self._fd or mask != self._mask:
+            self._turn_to(fd, mask)
+        found = self._poll.poll(seconds * 1000)
+        if not found:
+            return False
+        ready = False
+        for number, _events in found:
+            if number == fd:
                 ready = True
-            else:
-                woken = True
-        return ready, woken
+            elif self.wake_fd is not None:
+                self.wake_fd.drain()
+        return ready
+
+    def _turn_to(self, fd: int, mask: int) -> None:
+        # In an order that an interrupt between two steps cannot spoil: without its mask, nothing is taken for granted.
+        self._mask = 0
+        if self._fd >= 0:
+            with suppress(KeyError):
+                self._poll.unregister(self._fd)
+        self._fd = fd
+        self._poll.register(fd, mask)
+        self._mask = mask
 
 
 class _Select:
     """The same where there is no poll(), as on Windows."""
 
-    __slots__ = ("_fd", "_wake", "_write")
+    __slots__ = ("wake_fd",)
 
-    def __init__(self, fd: int, wake_fd: int | None, write: bool) -> None:
-        self._fd = fd
-        self._wake = [] if wake_fd is None else [wake_fd]
-        self._write = write
+    def __init__(self, wake_fd: "_EventFd | _SocketPair | None") -> None:
+        self.wake_fd = wake_fd
 
-    def __call__(self, seconds: float) -> tuple[bool, bool]:
-        fds = [self._fd]
-        reading = self._wake if self._write else fds + self._wake
-        writing = fds if self._write else []
+    def __call__(self, fd: int, write: bool, seconds: float) -> bool:
+        fds = [fd]
+        wake = [] if self.wake_fd is None else [self.wake_fd.fileno()]
+        reading = wake if write else fds + wake
+        writing = fds if write else []
         # A connection attempt that fails shows up in the third set only.
         readable, writable, broken = select.select(reading, writing, fds, seconds)
-        return self._fd in (*readable, *writable, *broken), any(fd != self._fd for fd in readable)
+        if self.wake_fd is not None and wake[0] in readable:
+            self.wake_fd.drain()
+        return fd in (*readable, *writable, *broken)
 
 
 _poll: "type[_Poll | _Select]" = _Poll if hasattr(select, "poll") else _Select

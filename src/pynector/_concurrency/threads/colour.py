@@ -7,7 +7,10 @@ from typing import NoReturn, TypeVar, TypeVarTuple
 
 from pynector.errors import ConfigurationError
 
-__all__ = ["ColourGuard", "dispose", "invoke", "iterate", "loop_token", "settle"]
+__all__ = ["MULTIPLEX", "ColourGuard", "dispose", "invoke", "iterate", "loop_token", "settle"]
+
+MULTIPLEX: bool = False
+"""Whether several requests share an HTTP/2 connection: tasks of one event loop take turns, threads do not."""
 
 PosArgsT = TypeVarTuple("PosArgsT")
 T = TypeVar("T")

@@ -4,61 +4,69 @@
 httpcore's own pool looks at every connection for every request, and can leak a slot when a request is cancelled. Here
 a request waits for a permit (first come, first served), then takes the connection to its origin that was used last,
 or makes one. A connection that saw anything but a clean end is closed.
+
+Over HTTP/2, tasks share one connection, up to what the server takes at once; then there is a further one.
 """
 
-import ssl
+import copy
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
-import httpcore
-
-from ..._concurrency.threads.locks import Mutex
+from ..._concurrency.threads.colour import MULTIPLEX
+from ..._concurrency.threads.locks import Event, Mutex
 from ..._concurrency.threads.scopes import shield
 from ..._http.settings import EngineSettings
 from ..._http.url import Origin
+from .dial import Dialer
 from .permits import Permits
+
+if TYPE_CHECKING:
+    from .http1 import HTTP1Connection
+    from .http2 import HTTP2Connection
 
 
 class Lease:
-    """A connection while one request uses it.
+    """A connection while it is in use.
 
     Attributes:
         connection: The connection.
         origin: Where it leads.
         reused: Whether it served another request before.
-        spent: Whether it was closed under the request. It may call itself idle all the same.
+        users: How many requests it serves now.
         idle_since: When its last request ended, on the monotonic clock.
     """
 
-    __slots__ = ("connection", "idle_since", "origin", "reused", "spent")
+    __slots__ = ("connection", "idle_since", "origin", "reused", "users")
 
-    def __init__(self, connection: httpcore.ConnectionInterface, origin: Origin) -> None:
+    def __init__(self, connection: "HTTP1Connection | HTTP2Connection", origin: Origin) -> None:
         self.connection = connection
         self.origin = origin
         self.reused = False
-        self.spent = False
+        self.users = 1
         self.idle_since = 0.0
+
+
+class _Attempt:
+    """Somebody makes a connection that others may share."""
+
+    __slots__ = ("error", "over")
+
+    def __init__(self) -> None:
+        self.over = Event()
+        self.error: Exception | None = None
 
 
 class Connections:
     """Hands out connections.
 
     Args:
-        network_backend: Opens sockets; it carries deadlines and cancellation to every socket operation.
-        ssl_context: For https, shared by all connections.
-        settings: The time-out for connecting, and then TLS; how many connections; how long idle ones are kept.
+        dialer: Makes connections.
+        settings: How many connections, how long to wait for one, and how long idle ones are kept.
     """
 
-    def __init__(
-        self,
-        *,
-        network_backend: httpcore.NetworkBackend,
-        ssl_context: ssl.SSLContext,
-        settings: EngineSettings,
-    ) -> None:
-        self._backend = network_backend
-        self._ssl_context = ssl_context
-        self._timeout = settings.timeout
+    def __init__(self, dialer: Dialer, settings: EngineSettings) -> None:
+        self._dialer = dialer
         self._keepalive_expiry = settings.keepalive_expiry
         self._max_connections = settings.max_connections
         self._permits = Permits(settings.max_connections, settings.max_connections_per_host, settings.timeout)
@@ -66,51 +74,38 @@ class Connections:
         self._by_origin: dict[Origin, deque[Lease]] = {}
         # Every idle connection, longest idle first. A dict, for removal of any one in O(1).
         self._idle: dict[Lease, None] = {}
-        self._in_use = 0
+        self._open = 0
         self._closed = False
+        self._shares = settings.http2 and MULTIPLEX
+        # Over HTTP/2: those in use, who makes one just now, and the servers that speak HTTP/1.1 only.
+        self._shared: dict[Origin, list[Lease]] = {}
+        self._attempts: dict[Origin, _Attempt] = {}
+        self._unshared: set[Origin] = set()
 
     def acquire(self, origin: Origin) -> Lease:
-        """Wait for a permit, then take an idle connection to `origin` that is alive, or make one.
+        """Wait for a permit, then take a connection to `origin` that is alive, or make one.
 
         Raises:
             ConnectionTimeoutError: All connections were in use, and none came back within the timeout.
             Exception: Those of httpcore, if no connection can be made.
         """
         self._permits.acquire(origin)
-        with self._mutex:
-            self._in_use += 1
         try:
-            while (lease := self._take_idle(origin)) is not None:
-                # Without this probe (microseconds), a request that can't be repeated is lost with every connection
-                # that the server has closed meanwhile.
-                idle = time.monotonic() - lease.idle_since
-                if idle <= self._keepalive_expiry and not lease.connection.has_expired():
-                    lease.reused = True
-                    return lease
-                self._close(lease)
-            if (evicted := self._evict()) is not None:
-                self._close(evicted)
-            return self._connect(origin)
+            if self._shares and origin.scheme == b"https" and origin not in self._unshared:
+                return self._share(origin)
+            return self._take(origin)
         except BaseException:
-            with self._mutex:
-                self._in_use -= 1
             self._permits.release(origin)
             raise
 
     def release(self, lease: Lease) -> None:
         """Take a connection back: keep it if its exchange ended cleanly, close it otherwise."""
+        stale: Lease | None = None
         try:
             with self._mutex:
-                self._in_use -= 1
-                keep = not (self._closed or lease.spent) and _is_clean(lease.connection)
-                if keep:
-                    lease.idle_since = time.monotonic()
-                    self._idle[lease] = None
-                    stack = self._by_origin.get(lease.origin)
-                    if stack is None:
-                        stack = self._by_origin[lease.origin] = deque()
-                    stack.append(lease)
-            stale = self._take_expired() if keep else lease
+                lease.users -= 1
+                if not lease.users:
+                    stale = self._put_back(lease)
             if stale is not None:
                 self._close(stale)
         finally:
@@ -133,19 +128,39 @@ class Connections:
     def _forget(self) -> None:
         self._idle.clear()
         self._by_origin.clear()
+        self._shared.clear()
 
-    def _connect(self, origin: Origin) -> Lease:
-        host = origin.host.decode("ascii")
-        stream = self._backend.connect_tcp(host, origin.port, timeout=self._timeout)
-        if origin.scheme == b"https":
-            try:
-                stream = stream.start_tls(self._ssl_context, server_hostname=host, timeout=self._timeout)
-            except BaseException:
-                with shield():
-                    stream.close()
-                raise
-        # One request at a time, so HTTP/1.1; when it expires is looked after here.
-        return Lease(httpcore.HTTP11Connection(httpcore.Origin(*origin), stream), origin)
+    # For one request alone
+
+    def _take(self, origin: Origin) -> Lease:
+        while (lease := self._take_idle(origin)) is not None:
+            # Without this probe (microseconds), a request that can't be repeated is lost with every connection
+            # that the server has closed meanwhile.
+            if time.monotonic() - lease.idle_since <= self._keepalive_expiry and self._is_alive(lease):
+                lease.reused = True
+                lease.users = 1
+                return lease
+            self._close(lease)
+        evicted: Lease | None = None
+        with self._mutex:
+            self._open += 1
+            if self._open > self._max_connections:
+                evicted = self._take_oldest()
+        try:
+            if evicted is not None:
+                self._close(evicted)
+            return Lease(self._dialer.connect(origin), origin)
+        except BaseException:
+            with self._mutex:
+                self._open -= 1
+            raise
+
+    def _is_alive(self, lease: Lease) -> bool:
+        try:
+            return lease.connection.is_alive()
+        except BaseException:
+            self._close(lease)
+            raise
 
     def _take_idle(self, origin: Origin) -> Lease | None:
         with self._mutex:
@@ -158,6 +173,23 @@ class Connections:
                 del self._by_origin[origin]
             return lease
 
+    def _put_back(self, lease: Lease) -> Lease | None:
+        """Keep a connection if that is possible. What is returned is to be closed: each request sweeps away one."""
+        origin = lease.origin
+        if self._shares:
+            self._unlist(lease)
+        if self._closed or not lease.connection.reusable:
+            return lease
+        lease.idle_since = now = time.monotonic()
+        idle = self._idle
+        idle[lease] = None
+        stack = self._by_origin.get(origin)
+        if stack is None:
+            stack = self._by_origin[origin] = deque()
+        stack.append(lease)
+        oldest = next(iter(idle))
+        return self._take_oldest() if now - oldest.idle_since > self._keepalive_expiry else None
+
     def _take_oldest(self) -> Lease | None:
         lease = next(iter(self._idle), None)
         if lease is not None:
@@ -169,34 +201,51 @@ class Connections:
                 del self._by_origin[lease.origin]
         return lease
 
-    def _take_expired(self) -> Lease | None:
-        """One idle connection past its time, if there is one: each request that ends sweeps away one."""
-        with self._mutex:
-            oldest = next(iter(self._idle), None)
-            if oldest is None or time.monotonic() - oldest.idle_since <= self._keepalive_expiry:
-                return None
-            return self._take_oldest()
-
-    def _evict(self) -> Lease | None:
-        """The longest idle connection, if the one about to be made would be one too many."""
-        with self._mutex:
-            if self._in_use + len(self._idle) <= self._max_connections:
-                return None
-            return self._take_oldest()
-
     def _close(self, lease: Lease) -> None:
+        with self._mutex:
+            self._open -= 1
         # Closing must not be cut short by a cancellation: it would leave the socket open.
         with shield():
             lease.connection.close()
 
+    # For several requests at once
 
-def _is_clean(connection: httpcore.ConnectionInterface) -> bool:
-    """Whether a connection stands right behind the end of an answer.
+    def _share(self, origin: Origin) -> Lease:
+        while origin not in self._unshared:
+            for lease in self._shared.get(origin, ()):
+                if lease.connection.reusable and lease.users < lease.connection.max_streams:
+                    lease.users += 1
+                    lease.reused = True
+                    return lease
+            attempt = self._attempts.get(origin)
+            if attempt is None:
+                return self._take_shared(origin)
+            attempt.over.wait()
+            if attempt.error is not None:
+                # One for each: it is changed on its way up.
+                raise copy.copy(attempt.error) from attempt.error
+        return self._take(origin)
 
-    Bytes beyond it that were read already would be taken for the answer to the next request.
-    """
-    if not connection.is_idle():
-        return False
-    # httpcore has no public way to ask for them. Should its insides change, the test of this fails.
-    state = getattr(connection, "_h11_state", None)
-    return state is None or not state.trailing_data[0]
+    def _take_shared(self, origin: Origin) -> Lease:
+        attempt = self._attempts[origin] = _Attempt()
+        try:
+            lease = self._take(origin)
+            if lease.connection.max_streams > 1:
+                self._shared.setdefault(origin, []).append(lease)
+            else:
+                self._unshared.add(origin)
+        except Exception as exc:
+            attempt.error = exc
+            raise
+        else:
+            return lease
+        finally:
+            del self._attempts[origin]
+            attempt.over.set()
+
+    def _unlist(self, lease: Lease) -> None:
+        leases = self._shared.get(lease.origin)
+        if leases is not None and lease in leases:
+            leases.remove(lease)
+            if not leases:
+                del self._shared[lease.origin]

@@ -1,0 +1,66 @@
+"""How each kind of input is read."""
+
+from collections.abc import Mapping, Sized
+from typing import Any
+
+from ..._concurrency.aio.colour import iterate
+from ..._concurrency.aio.inputs import numbered
+from ..._messages.http import HttpMessage
+from ...errors import ConfigurationError, SourceError
+from .signal import AsyncSignal
+from .source import AsyncHanded, AsyncRoom, AsyncShared
+
+
+def open_source(
+    requests: Any, *, total: int | None, low: int, news: AsyncSignal, room: AsyncRoom | None
+) -> AsyncShared | AsyncHanded:
+    """The source for an input.
+
+    Args:
+        requests: The input.
+        total: How many items there are, if it has a length.
+        low: For what one task must read: how few items may wait for a worker before that task is told.
+        news: Where it is told.
+        room: What bounds the number of live items, if anything does.
+
+    Raises:
+        ConfigurationError: It can't be iterated over, or only in the other colour.
+    """
+    try:
+        shared = numbered(requests)
+        if shared is None:
+            return AsyncHanded(iterate(requests), sized=total is not None, low=low, news=news)
+    except TypeError:
+        raise _no_input(requests) from None
+    step, close = shared
+    length = len(requests) if isinstance(requests, list | tuple) else None
+    return AsyncShared(step, close, length=length, sized=total is not None, room=room)
+
+
+def length_of(requests: object) -> int | None:
+    """The number of items of an input, if it has a length.
+
+    Raises:
+        ConfigurationError: It is one request rather than many.
+    """
+    if isinstance(requests, str | bytes | Mapping | HttpMessage):
+        raise _no_input(requests)
+    return len(requests) if isinstance(requests, Sized) else None
+
+
+def _no_input(requests: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"requests is of type {type(requests).__name__}: give an iterable of requests, such as a list"
+    )
+
+
+def source_error(source: AsyncShared | AsyncHanded) -> SourceError | None:
+    """What to raise for an input that has raised."""
+    cause, when = source.error, f"after {source.taken} items"
+    if cause is None:
+        cause, when = source.close_error, "when it was closed"
+    if cause is None:
+        return None
+    error = SourceError(f"the input raised {type(cause).__name__} {when}: {cause}")
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,254 @@
+"""A batch whose outcomes are handed out as they come."""
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+from ..._concurrency.aio.clock import checkpoint_if_cancelled, current_time
+from ..._concurrency.aio.colour import ColourGuard
+from ..._concurrency.aio.inputs import read_apart
+from ..._concurrency.aio.scopes import move_on_at, shield
+from ..._concurrency.aio.tasks import TaskGroup, create_task_group, current_task
+from ..._messages.outcome import Outcome, RunStats
+from ..._progress import ProgressCallback
+from .crew import AsyncCrew
+from .inputs import open_source, source_error
+from .job import Calls
+from .signal import AsyncSignal
+from .source import AsyncHanded, AsyncRoom
+
+_NEVER_LOW = -1
+
+
+class AsyncBatchRun(ColourGuard):
+    """The outcomes of a batch, as they come: an async context manager, and inside its block an async iterator.
+
+    Entering begins the run, leaving ends it: by then every request has ended, and no other one starts. What is read
+    from the input and not yet handed out is never more than the limit and the buffer. Make one with
+    `client.stream_batch(...)`.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[None]],
+        calls: Calls,
+        requests: Any,
+        *,
+        total: int | None,
+        limit: int,
+        buffer: int,
+        ordered: bool,
+        timeout: float | None,
+        on_progress: ProgressCallback | None,
+        close_progress: Callable[[], None],
+    ) -> None:
+        self._connect = connect
+        self._total = total
+        self._limit = limit
+        self._ordered = ordered
+        self._timeout = timeout
+        self._on_progress = on_progress
+        self._close_progress = close_progress
+        self._news = AsyncSignal()
+        self._room = AsyncRoom(limit + buffer)
+        self._source = open_source(requests, total=total, low=_NEVER_LOW, news=self._news, room=self._room)
+        self._crew = AsyncCrew(self._source, calls, limit=limit, timeout=timeout, news=self._news)
+        self._crew.wanted = 0 if ordered else None
+        self._group: TaskGroup | None = None
+        self._task: object = None
+        self._reads_here = False
+        self._raised = False
+        # Of an ordered run: what came before its turn.
+        self._early: dict[int, Outcome[Any]] = {}
+        self._done = 0
+        self._ok = 0
+
+    @property
+    def stats(self) -> RunStats:
+        """How far it is, at this moment."""
+        source = self._source
+        ready = len(self._early) + len(self._crew.done)
+        in_flight = source.taken - source.waiting - ready - self._done
+        return RunStats(
+            done=self._done,
+            ok=self._ok,
+            failed=self._done - self._ok,
+            ready=ready,
+            # While workers are at work on other threads, the numbers may not be of the same moment.
+            in_flight=max(0, min(in_flight, self._limit)),
+            waiting=source.waiting,
+            total=self._total,
+        )
+
+    # Its block
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise RuntimeError("a run is entered once: call stream_batch again for another one")
+        self._task = current_task()
+        crew = self._crew
+        crew.deadline = None if self._timeout is None else current_time() + self._timeout
+        try:
+            with move_on_at(crew.deadline) as scope:
+                await self._connect()
+        except BaseException:
+            await self._close()
+            raise
+        self._group = group = create_task_group()
+        await group.__aenter__()
+        try:
+            if scope.cancelled_caught:
+                crew.stopped = True
+            else:
+                await crew.start(group)
+                if isinstance(self._source, AsyncHanded):
+                    self._reads_here = not await read_apart(crew.employ, self._read)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        group = self._group
+        if group is None:
+            raise RuntimeError("this run was not entered, or was left before")
+        self._crew.stopped = True
+        group.cancel_scope.cancel()
+        if current_task() is not self._task:
+            raise RuntimeError("a run must be left in the task that entered it")
+        self._group = None
+        try:
+            # Errors of the body are its own. An interrupt is the group's too: it waits only briefly for its tasks then.
+            if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+                await group.__aexit__(exc_type, exc, traceback)
+            else:
+                await group.__aexit__(None, None, None)
+        except BaseExceptionGroup as failed:
+            # Workers catch what items raise: nothing of that is in here.
+            raise failed.exceptions[0] from None
+        finally:
+            await self._close()
+            del exc, traceback
+        if exc_type is None and not self._raised and self._source.close_error is not None:
+            error = source_error(self._source)
+            if error is not None:
+                raise error
+
+    async def _close(self) -> None:
+        self._close_progress()
+        with shield():
+            await self._source.aclose()
+
+    # Its outcomes
+
+    def __aiter__(self) -> Self:
+        self._check()
+        return self
+
+    async def __anext__(self) -> Outcome[Any]:
+        """The next outcome, as soon as there is one.
+
+        Raises:
+            StopAsyncIteration: There are no more.
+            SourceError: The input raised, and all outcomes up to there were handed out.
+        """
+        self._check()
+        crew = self._crew
+        while True:
+            if self._reads_here:
+                await self._read_some()
+            # First whether somebody is at work, then whether there is something: what they do last comes before.
+            over = crew.left and (crew.stopped or self._source.ended or not self._reads_here)
+            if self._is_ready():
+                if crew.cut:
+                    # By a cancellation from outside, which this task may not have seen yet: it hears of that first.
+                    await checkpoint_if_cancelled()
+                return self._next()
+            if over:
+                return await self._last()
+            await self._news.wait_for(lambda: crew.left or self._is_ready())
+
+    def _check(self) -> None:
+        if self._group is None:
+            if self._task is None:
+                raise RuntimeError("a run is read inside its block: `async with client.stream_batch(...) as run`")
+            raise RuntimeError("this run has ended: its block was left")
+        if current_task() is not self._task:
+            raise RuntimeError("a run is read in the task that entered it: pass its outcomes on to other tasks instead")
+
+    def _is_ready(self) -> bool:
+        """Whether the next outcome is there."""
+        done = self._crew.done
+        if not self._ordered:
+            return bool(done)
+        early = self._early
+        while done:
+            outcome = done.popleft()
+            early[outcome.index] = outcome
+        return self._done in early
+
+    def _next(self) -> Outcome[Any]:
+        """Hand out the next outcome, which is there."""
+        if self._on_progress is not None:
+            # Before it is taken: if the callback raises, the outcome is not lost.
+            self._on_progress(self._done + 1, self._total)
+        outcome = self._early.pop(self._done) if self._ordered else self._crew.done.popleft()
+        self._done += 1
+        if self._ordered:
+            self._crew.wanted = self._done
+        if outcome.error is None:
+            self._ok += 1
+        self._room.widen()
+        return outcome
+
+    async def _last(self) -> Outcome[Any]:
+        """What nobody took, with all workers gone: nothing of it was sent."""
+        # Workers may see a cancellation from outside before this task does: then that is no end.
+        await checkpoint_if_cancelled()
+        job = await self._source.leftover()
+        if job is not None:
+            self._crew.done.append(job.cut(self._crew.reason))
+            if self._is_ready():
+                return self._next()
+        if self._source.error is not None and not self._raised:
+            self._raised = True
+            error = source_error(self._source)
+            if error is not None:
+                raise error
+        raise StopAsyncIteration
+
+    # Its input, if one task must read it
+
+    async def _read(self) -> None:
+        """Read it in a task of its own."""
+        if isinstance(self._source, AsyncHanded):
+            await self._source.pump(self._pace, self._crew.reinforce)
+
+    async def _pace(self) -> bool:
+        """Wait until there is room for one more item."""
+        if self._source.taken >= self._room.limit:
+            await self._room.wait(self._source.taken)
+        return not self._crew.stopped
+
+    async def _read_some(self) -> None:
+        """Read in this very task: one item if there is an outcome to hand out, else as many as there is room for."""
+        if self._may_read():
+            if self._crew.deadline is None:
+                await self._read_here()
+            else:
+                await self._crew.attend(self._read_here)
+
+    async def _read_here(self) -> None:
+        source = self._source
+        while self._may_read() and isinstance(source, AsyncHanded) and await source.read():
+            await self._crew.reinforce()
+            if self._is_ready():
+                return
+
+    def _may_read(self) -> bool:
+        source, crew = self._source, self._crew
+        if crew.deadline is not None and current_time() >= crew.deadline:
+            crew.stopped = True
+        return source.taken < self._room.limit and not source.ended and not crew.stopped

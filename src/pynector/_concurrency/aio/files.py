@@ -1,0 +1,27 @@
+"""Files: what the system may let wait for a disk."""
+
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+import anyio.to_thread
+
+__all__ = ["offload"]
+
+PosArgsT = TypeVarTuple("PosArgsT")
+T = TypeVar("T")
+
+
+async def offload(fn: Callable[[*PosArgsT], T], *args: *PosArgsT) -> T:
+    """Run a function that waits for a disk, where it keeps nobody but the caller waiting.
+
+    A cancellation does not cut it short; it is delivered when the function has ended.
+
+    Args:
+        fn: The function; it should take milliseconds.
+        args: Its positional arguments.
+
+    Returns:
+        What the function returns.
+    """
+    # Not run_sync_in_worker: passing a cancellation on, which no file hears, would cost as much again.
+    return await anyio.to_thread.run_sync(fn, *args)

@@ -1,0 +1,204 @@
+"""Driving coroutines of a foreign library that knows asyncio only."""
+
+import asyncio
+import sys
+from asyncio import _get_running_loop, _set_running_loop
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
+from math import inf
+from types import coroutine
+from typing import Any, TypeVar, cast
+
+import anyio
+
+from .._foreign import Feed, OutOfPatienceError, StandIn
+
+__all__ = ["Feed", "OutOfPatienceError", "drive_feeding", "driver", "finished", "start"]
+
+T = TypeVar("T")
+
+
+def driver() -> Callable[[Coroutine[Any, Any, T]], Awaitable[T]]:
+    """What runs a foreign coroutine to its end, here.
+
+    A cancellation or a deadline ends the wait at once; what the coroutine had under way elsewhere may live on. The
+    coroutine's own cancellation error is never seen.
+
+    Returns:
+        A function that takes the coroutine and returns its result.
+    """
+    return _drive_on_asyncio if _on_asyncio() else _drive_elsewhere
+
+
+def _on_asyncio() -> bool:
+    try:
+        # None where trio is a guest of an asyncio loop.
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+@coroutine
+def _drive_on_asyncio(steps: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
+    try:
+        while True:
+            yield steps.send(None)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    except BaseException:
+        # A cancellation has to go on as the very error that the loop threw in: anyio's scopes know theirs by it.
+        steps.close()
+        raise
+
+
+async def _drive_elsewhere(steps: Coroutine[Any, Any, T]) -> T:
+    alarm = _Alarm()
+    loop: Any = StandIn(alarm.ring)
+    outer = _get_running_loop()
+    try:
+        while True:
+            alarm.set()
+            try:
+                _set_running_loop(loop)
+                asked_again = steps.send(None) is None
+            finally:
+                _set_running_loop(outer)
+            if not asked_again:
+                await alarm.wait(inf)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    except BaseException:
+        steps.close()
+        raise
+
+
+async def drive_feeding(
+    steps: Coroutine[Any, Any, T], feed: Feed, chunks: AsyncIterator[bytes], patience: float | None = None
+) -> T:
+    """Run a foreign coroutine to its end that uploads something on the way.
+
+    The source of the upload is run by the caller. `feed` stays open when the coroutine succeeds: the upload may go on
+    while the answer is read already, by another coroutine.
+
+    Args:
+        steps: The coroutine.
+        feed: What it pulls chunks from.
+        chunks: The source.
+        patience: Seconds that may pass without a chunk being asked for; None for no limit.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        OutOfPatienceError: More time has passed.
+        Exception: Whatever the source has raised.
+    """
+    alarm = _Alarm()
+    outer = _get_running_loop()
+    feed.attach(alarm.ring)
+    until = inf if patience is None else anyio.current_time() + patience
+    try:
+        while True:
+            alarm.set()
+            try:
+                _set_running_loop(cast("Any", feed))
+                asked_again = steps.send(None) is None
+            finally:
+                _set_running_loop(outer)
+            if feed.wanted():
+                feed.deliver(await _next(chunks))
+                until = inf if patience is None else anyio.current_time() + patience
+            elif not asked_again:
+                await alarm.wait(until)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    except BaseException:
+        feed.close()
+        steps.close()
+        raise
+    finally:
+        feed.attach(None)
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    async for chunk in chunks:
+        if chunk:
+            return chunk
+    return None
+
+
+class _Alarm:
+    """Wakes the task that made it, from any thread."""
+
+    __slots__ = ("_event", "_schedule")
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._schedule: Callable[..., object]
+        if _on_asyncio():
+            self._schedule = asyncio.get_running_loop().call_soon_threadsafe
+        else:
+            self._schedule = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
+
+    def set(self) -> None:
+        """Get ready for the next wait: what rings from now on ends it."""
+        self._event = anyio.Event()
+
+    def ring(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._schedule(self._ring)
+
+    def _ring(self) -> None:
+        self._event.set()
+
+    async def wait(self, until: float) -> None:
+        """Wait for it to ring.
+
+        Raises:
+            OutOfPatienceError: The time `until` has come before.
+        """
+        if until == inf:
+            await self._event.wait()
+            return
+        with anyio.CancelScope(deadline=until) as scope:
+            await self._event.wait()
+        if scope.cancelled_caught:
+            raise OutOfPatienceError
+
+
+def finished(steps: Coroutine[Any, Any, T]) -> T:
+    """The result of a foreign coroutine that has nothing to wait for.
+
+    Args:
+        steps: The coroutine.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        RuntimeError: It has to wait.
+    """
+    try:
+        steps.send(None)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    steps.close()
+    raise RuntimeError("the coroutine has to wait")
+
+
+def start(steps: Coroutine[Any, Any, object]) -> None:
+    """Have a foreign coroutine begin what it does. Nobody waits for it: it is to be closed.
+
+    Args:
+        steps: The coroutine.
+    """
+    outer = _get_running_loop()
+    try:
+        _set_running_loop(cast("Any", StandIn(_ignore)))
+        steps.send(None)
+    finally:
+        _set_running_loop(outer)
+
+
+def _ignore() -> None:
+    pass
