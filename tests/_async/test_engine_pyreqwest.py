@@ -3,6 +3,8 @@
 import gc
 import logging
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from pynector import AsyncPynector, errors
+from pynector import AsyncPynector, RetryPolicy, errors
 from pynector._concurrency.aio.clock import sleep
 from pynector._concurrency.aio.scopes import CancelScope, fail_after, move_on_after
 from pynector._concurrency.aio.tasks import create_task_group
@@ -423,7 +425,11 @@ async def test_an_error_of_the_source_comes_out_as_itself(no_leaks: None) -> Non
         yield b"x" * 1000
         raise MineError("mine")
 
-    with ScriptedServer(silent, good) as server:
+    def cut(conn: Connection) -> None:
+        with pytest.raises(EOFError):
+            conn.read_request()
+
+    with ScriptedServer(cut, good) as server:
         async with client_of(server.url) as client:
             with pytest.raises(MineError, match="mine"):
                 await client.post("/x", content=source())
@@ -441,7 +447,7 @@ async def test_an_upload_goes_no_faster_than_it_is_read(no_leaks: None) -> None:
 
     def lazy(conn: Connection) -> None:
         conn.read_head()
-        conn.wait(1.0)
+        time.sleep(1)
 
     with ScriptedServer(lazy) as server:
         async with client_of(server.url) as client:
@@ -532,3 +538,45 @@ async def test_permits_are_given_in_order(no_leaks: None) -> None:
                     await group.start_soon(one, number)
                     await sleep(0.01)
     assert order == [0, 1, 2, 3]
+
+
+async def test_it_does_not_survive_a_fork_and_says_so(server: LocalServer) -> None:
+    code = f"""
+import os, sys, traceback
+from pynector import Pynector, errors
+
+client = Pynector(base_url={server.url!r}, engine="pyreqwest", retry=None)
+assert client.get("/items/1").json()["id"] == 1
+for attempt in (client.get, Pynector(base_url={server.url!r}, engine="pyreqwest").get):
+    if not os.fork():
+        try:
+            attempt("/items/1")
+        except errors.ConfigurationError as error:
+            os._exit(0 if "fork" in str(error) and "engine='httpx'" in str(error) else 1)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+if not os.fork():
+    sys.exit(0)  # the end of the child with all it does
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+assert client.get("/items/2").json()["id"] == 2
+print("well")
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "well\n", done.stderr
+    assert done.returncode == 0
+
+
+async def test_the_interpreter_ends_while_an_exchange_goes_on() -> None:
+    with ScriptedServer(silent) as server:
+        code = f"""
+from pynector import Pynector, errors
+client = Pynector(base_url={server.url!r}, engine="pyreqwest", retry=None)
+try:
+    client.get("/x", timeout=0.2)
+except errors.TimeoutError:
+    print("well")
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("well\n", "", 0)

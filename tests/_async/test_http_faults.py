@@ -567,7 +567,7 @@ async def test_credentials_stay_at_their_origin(server: LocalServer, same_origin
 )
 async def test_redirects_that_are_refused(location: bytes, why: str, no_leaks: None) -> None:
     data = http_response(b"", "302 Found", b"Location: " + location)
-    with ScriptedServer(answer(data), good) as server:
+    with ScriptedServer(sequence(data, OK)) as server:
         async with client_of(server, retry=QUICK) as client:
             with pytest.raises(errors.HTTPRedirectError, match=why) as caught:
                 await client.get("/x")

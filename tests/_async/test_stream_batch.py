@@ -184,6 +184,24 @@ async def test_cancelled_at_random_moments(server: LocalServer, lazy: bool, no_l
         assert (await client.get("/items/2")).json()["id"] == 2
 
 
+async def test_a_shielded_consumer_is_told_what_was_cut_short(server: LocalServer, no_leaks: None) -> None:
+    requests = [{"path": "/delay?s=30"}] * 8
+    async with AsyncPynector(base_url=server.url) as client:
+        for source in (requests, iter(requests)):
+            states = []
+            with CancelScope() as scope:
+                async with client.stream_batch(source, max_concurrency=2, buffer=1) as run:
+                    with CancelScope(shield=True):
+                        with move_on_after(0.2):
+                            await anext(run)
+                        scope.cancel()
+                        states = [outcome.state async for outcome in run]
+            # With a length all of them, else those that were read.
+            assert states.count("unknown") == 2
+            assert set(states) == {"unknown", "not_sent"} or states == ["unknown"] * 2
+            assert len(states) == 8 or source is not requests
+
+
 async def test_a_cancelled_wait_loses_nothing(server: LocalServer, no_leaks: None) -> None:
     """Looking for an outcome for a short time, again and again."""
     seen: list[int] = []

@@ -4,6 +4,8 @@
 import gc
 import logging
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
-from pynector import Pynector, errors
+from pynector import Pynector, RetryPolicy, errors
 from pynector._concurrency.threads.clock import sleep
 from pynector._concurrency.threads.scopes import CancelScope, fail_after, move_on_after
 from pynector._concurrency.threads.tasks import create_task_group
@@ -408,7 +410,11 @@ def test_an_error_of_the_source_comes_out_as_itself(no_leaks: None) -> None:
         yield b"x" * 1000
         raise MineError("mine")
 
-    with ScriptedServer(silent, good) as server, client_of(server.url) as client:
+    def cut(conn: Connection) -> None:
+        with pytest.raises(EOFError):
+            conn.read_request()
+
+    with ScriptedServer(cut, good) as server, client_of(server.url) as client:
         with pytest.raises(MineError, match="mine"):
             client.post("/x", content=source())
         assert (client.get("/y")).content == b"good"
@@ -425,7 +431,7 @@ def test_an_upload_goes_no_faster_than_it_is_read(no_leaks: None) -> None:
 
     def lazy(conn: Connection) -> None:
         conn.read_head()
-        conn.wait(1.0)
+        time.sleep(1)
 
     with ScriptedServer(lazy) as server:
         with client_of(server.url) as client, move_on_after(0.5):
@@ -513,3 +519,45 @@ def test_permits_are_given_in_order(no_leaks: None) -> None:
                 group.start_soon(one, number)
                 sleep(0.01)
     assert order == [0, 1, 2, 3]
+
+
+def test_it_does_not_survive_a_fork_and_says_so(server: LocalServer) -> None:
+    code = f"""
+import os, sys, traceback
+from pynector import Pynector, errors
+
+client = Pynector(base_url={server.url!r}, engine="pyreqwest", retry=None)
+assert client.get("/items/1").json()["id"] == 1
+for attempt in (client.get, Pynector(base_url={server.url!r}, engine="pyreqwest").get):
+    if not os.fork():
+        try:
+            attempt("/items/1")
+        except errors.ConfigurationError as error:
+            os._exit(0 if "fork" in str(error) and "engine='httpx'" in str(error) else 1)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+if not os.fork():
+    sys.exit(0)  # the end of the child with all it does
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+assert client.get("/items/2").json()["id"] == 2
+print("well")
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "well\n", done.stderr
+    assert done.returncode == 0
+
+
+def test_the_interpreter_ends_while_an_exchange_goes_on() -> None:
+    with ScriptedServer(silent) as server:
+        code = f"""
+from pynector import Pynector, errors
+client = Pynector(base_url={server.url!r}, engine="pyreqwest", retry=None)
+try:
+    client.get("/x", timeout=0.2)
+except errors.TimeoutError:
+    print("well")
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("well\n", "", 0)

@@ -560,7 +560,7 @@ def test_credentials_stay_at_their_origin(server: LocalServer, same_origin: bool
 )
 def test_redirects_that_are_refused(location: bytes, why: str, no_leaks: None) -> None:
     data = http_response(b"", "302 Found", b"Location: " + location)
-    with ScriptedServer(answer(data), good) as server, client_of(server, retry=QUICK) as client:
+    with ScriptedServer(sequence(data, OK)) as server, client_of(server, retry=QUICK) as client:
         with pytest.raises(errors.HTTPRedirectError, match=why) as caught:
             client.get("/x")
         assert "s3cr3t" not in str(caught.value)

@@ -6,6 +6,7 @@ addresses.
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import os
 import socket
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import weakref
 
 import anyio
 import anyio.lowlevel
@@ -394,6 +396,42 @@ async def test_a_peer_that_is_always_ready_does_not_keep_other_tasks_out():
             assert turns > 5
 
 
+async def test_nothing_follows_a_write_that_was_cut_short():
+    with serving(silent) as port:
+        for timeout, patience in ((0.05, LONG), (LONG, 0.05)):
+            async with connected(port) as stream:
+                with contextlib.suppress(httpcore.WriteTimeout), anyio.move_on_after(patience):
+                    await stream.write(BIG, timeout=timeout)
+                with pytest.raises(httpcore.WriteError, match="cut short"):
+                    await stream.write(b"the next message", timeout=LONG)
+
+
+@on_asyncio
+async def test_a_writer_whose_turn_is_over_does_not_come_between_the_pieces_of_another_one():
+    got = []
+
+    def take(connection: socket.socket, stop: threading.Event) -> None:
+        while not stop.wait(0.2):  # full at first
+            while data := connection.recv(65536):
+                got.append(data)
+
+    with serving(take) as port:
+        async with connected(port) as stream:
+            stream._channel._moved = 1_048_577
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(outcome_of, stream.write, b"a" * 100)
+                tg.start_soon(outcome_of, stream.write, BIG[:8_000_000])
+        with anyio.fail_after(LONG):
+            while sum(map(len, got)) < 8_000_000:
+                await anyio.sleep(0.01)
+    assert b"xa" not in b"".join(got)
+
+
+async def outcome_of(operation, *args) -> None:
+    with contextlib.suppress(RuntimeError):
+        await operation(*args)
+
+
 async def test_errors_have_httpcore_s_names_and_their_cause():
     with serving(reset) as port:
         async with connected(port) as stream:
@@ -514,6 +552,15 @@ async def test_a_failed_lookup(monkeypatch):
     with pytest.raises(httpcore.ConnectError) as caught:
         await BACKEND.connect_tcp("nowhere.test", 80)
     assert isinstance(caught.value.__cause__, socket.gaierror)
+    # Nor does it keep anything alive.
+    gone = weakref.ref(caught.value.__cause__)
+    gc.disable()
+    try:
+        del caught
+        await anyio.lowlevel.checkpoint()
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_names_are_looked_up():
@@ -565,7 +612,7 @@ def test_families_take_turns():
         return [(name[0], name) for name in names.split()]
 
     for given, turns in [("", ""), ("a1", "a1"), ("a1 a2 a3 b1 b2", "a1 b1 a2 b2 a3"), ("b1 a1 a2", "b1 a1 a2")]:
-        assert list(_connecting._by_turns(addresses(given))) == addresses(turns)
+        assert list(_connecting.by_turns(addresses(given))) == addresses(turns)
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
@@ -683,6 +730,44 @@ async def test_tls_reads_time_out_and_are_cancelled(tls):
             assert scope.cancelled_caught
             with pytest.raises(httpcore.WriteTimeout):
                 await stream.write(BIG, timeout=0.1)
+
+
+async def test_nothing_follows_a_record_that_was_cut_short(tls):
+    server, client = tls
+    with serving(secure(server, silent)) as port:
+        async with secured(port, client) as stream:
+            with contextlib.suppress(httpcore.WriteTimeout):
+                await stream.write(BIG, timeout=0.1)
+            with pytest.raises(httpcore.WriteError, match="cut short"):
+                await stream.write(b"the next message", timeout=LONG)
+    with serving(secure(server, mute)) as port:
+        async with secured(port, client) as stream:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await stream.write(b"encrypted, and maybe never sent")
+            if scope.cancelled_caught:  # on asyncio it was sent
+                with pytest.raises(httpcore.WriteError, match="cut short"):
+                    await stream.write(b"the next message", timeout=LONG)
+
+
+async def test_the_end_reaches_a_reader_while_a_writer_is_stuck(tls):
+    server, client = tls
+
+    def leave(connection: ssl.SSLSocket, stop: threading.Event) -> None:
+        stop.wait(0.3)
+        with contextlib.suppress(OSError):  # for it does not wait for our own goodbye
+            connection.settimeout(0)
+            connection.unwrap()
+        stop.wait(LONG)
+
+    with serving(secure(server, leave)) as port:
+        async with secured(port, client) as stream:
+            started = time.monotonic()
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(stream.write, BIG)
+                assert await stream.read(1, timeout=LONG) == b""
+                assert time.monotonic() - started < LONG / 2
+                tg.cancel_scope.cancel()
 
 
 async def test_a_handshake_that_is_never_answered(tls):

@@ -70,6 +70,25 @@ def test_an_input_that_blocks_ends_with_the_deadline(server: LocalServer, no_lea
     assert time.monotonic() - started < 10
 
 
+def test_giving_up_in_the_middle_of_an_input_is_no_end(server: LocalServer, no_leaks: None) -> None:
+    """A generator that a cancellation has ended looks like one that has no more items: it is told apart."""
+
+    def source() -> Iterator[dict[str, Any]]:
+        yield {"path": "/index/0"}
+        sleep(30)
+        yield {"path": "/index/1"}
+
+    with Pynector(base_url=server.url) as client, client.stream_batch(source()) as run:
+        seen = []
+        with move_on_after(0.2) as scope:
+            seen += [outcome.index for outcome in run]
+        assert scope.cancelled_caught
+        with pytest.raises(errors.SourceError, match="a cancellation ended it"):
+            for outcome in run:
+                seen.append(outcome.index)
+        assert seen == [0]
+
+
 def test_async_input_is_refused(server: LocalServer) -> None:
     async def source() -> Any:
         yield {"path": "/items/1"}

@@ -1,18 +1,23 @@
 """The blocking network backend: deadlines and cancellation in every operation, on real sockets."""
 
+import contextlib
+import gc
 import os
+import signal
 import socket
 import ssl
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 
 import httpcore
 import pytest
 import trustme
 
-from pynector._concurrency.threads import _network, _polling
+from pynector._concurrency.threads import _connecting, _network, _polling
 from pynector._concurrency.threads.clock import sleep
+from pynector._concurrency.threads.locks import Event
 from pynector._concurrency.threads.scopes import CancelScope, fail_after, move_on_after
 from pynector._concurrency.threads.sockets import network_backend
 from pynector._concurrency.threads.tasks import create_task_group
@@ -207,6 +212,16 @@ def test_a_big_write_arrives():
         assert take_all(stream, len(BIG)) == BIG
 
 
+def test_nothing_follows_a_write_that_was_cut_short():
+    with serving(silent) as port:
+        for timeout, patience in ((0.05, LONG), (LONG, 0.05)):
+            with connected(port) as stream:
+                with contextlib.suppress(httpcore.WriteTimeout), move_on_after(patience):
+                    stream.write(BIG, timeout=timeout)
+                with pytest.raises(httpcore.WriteError, match="cut short"):
+                    stream.write(b"the next message", timeout=LONG)
+
+
 def test_errors_have_httpcore_s_names_and_their_cause():
     with serving(reset) as port, connected(port) as stream:
         stream.write(b"x")
@@ -271,18 +286,85 @@ def test_a_failed_lookup(monkeypatch):
     with pytest.raises(httpcore.ConnectError) as caught:
         BACKEND.connect_tcp("nowhere.test", 80)
     assert isinstance(caught.value.__cause__, socket.gaierror)
+    # Nor does it keep anything alive.
+    gone = weakref.ref(caught.value.__cause__)
+    gc.disable()
+    try:
+        del caught
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
+def test_a_wait_within_the_wait_for_a_lookup_does_not_take_its_wake_up(monkeypatch):
+    def wait_a_little(*args) -> None:
+        with move_on_after(0.4):
+            Event().wait()
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_lookup)  # takes 0.5 s
+    before = signal.signal(signal.SIGALRM, wait_a_little)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)  # so the lookup ends in the middle of that
+        started = time.monotonic()
+        with pytest.raises(httpcore.ConnectError, match="no address"):
+            BACKEND.connect_tcp("slow.test", 80, timeout=5)
+        assert time.monotonic() - started < 4
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+FAMILY = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 def test_all_addresses_are_tried(monkeypatch):
-    closed = closed_port()
-    with serving(echo) as port:
-        family = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
-        addresses = [(9999, 9999, 0, "", None), (*family, ("127.0.0.1", closed)), (*family, ("127.0.0.1", port))]
-        monkeypatch.setattr(_network, "_resolve", lambda *args: addresses)
-        stream = BACKEND.connect_tcp("many.test", port)
-        stream.write(b"x")
-        assert stream.read(1) == b"x"
-        stream.close()
+    def addresses_are(*addresses) -> None:
+        monkeypatch.setattr(_connecting, "_resolve", lambda *args: list(addresses))
+
+    with serving(echo) as port, full_backlog() as full:
+        closed = (*FAMILY, ("127.0.0.1", closed_port()))
+        hangs = (*FAMILY, ("127.0.0.1", full))
+        works = (*FAMILY, ("127.0.0.1", port))
+        with connected(port), move_on_after(0) as scope:
+            sleep(1)  # now this thread has its wake descriptor
+        before = descriptors()
+        unusable = (9999, 9999, 0, "", None)
+        for order in ([closed, works], [unusable, works], [hangs, works], [hangs, closed, hangs, works]):
+            addresses_are(*order)
+            started = time.monotonic()
+            stream = BACKEND.connect_tcp("many.test", port, timeout=LONG)
+            assert time.monotonic() - started < LONG / 2
+            assert stream.get_extra_info("server_addr") == ("127.0.0.1", port)
+            stream.write(b"x")
+            assert stream.read(1) == b"x"
+            stream.close()
+        addresses_are(closed, closed)
+        with pytest.raises(httpcore.ConnectError) as caught:
+            BACKEND.connect_tcp("many.test", port)
+        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+        addresses_are(hangs, closed, hangs)
+        with pytest.raises(httpcore.ConnectTimeout):
+            BACKEND.connect_tcp("many.test", port, timeout=0.6)
+        with move_on_after(0.3) as scope:
+            BACKEND.connect_tcp("many.test", port)
+        assert scope.cancelled_caught
+        with create_task_group() as tg:
+            tg.start_soon(BACKEND.connect_tcp, "many.test", port)
+            sleep(0.4)
+            tg.cancel_scope.cancel()
+        with fail_after(LONG):
+            while descriptors() > before + 1:  # an idle worker may keep its own
+                sleep(0.01)
+
+
+def test_families_take_turns():
+    def addresses(names: str) -> list[tuple[str, str]]:
+        return [(name[0], name) for name in names.split()]
+
+    for given, turns in [("", ""), ("a1", "a1"), ("a1 a2 a3 b1 b2", "a1 b1 a2 b2 a3"), ("b1 a1 a2", "b1 a1 a2")]:
+        assert list(_connecting.by_turns(addresses(given))) == addresses(turns)
 
 
 def test_names_are_looked_up():
@@ -380,6 +462,89 @@ def test_tls_reads_time_out_and_are_cancelled(tls):
         assert scope.cancelled_caught
         with pytest.raises(httpcore.WriteTimeout):
             stream.write(BIG, timeout=0.1)
+
+
+def test_nothing_follows_a_record_that_was_cut_short(tls):
+    server, client = tls
+    with serving(secure(server, mute)) as port, connected(port) as plain:
+        stream = plain.start_tls(client, "localhost", timeout=LONG)
+        with CancelScope() as scope:
+            scope.cancel()
+            stream.write(b"encrypted, and never sent")
+        assert scope.cancelled_caught
+        with pytest.raises(httpcore.WriteError, match="cut short"):
+            stream.write(b"the next message", timeout=LONG)
+
+
+def test_small_records_are_put_together(tls):
+    server, client = tls
+
+    def in_small_pieces(connection: ssl.SSLSocket, stop: threading.Event) -> None:
+        for _ in range(20):
+            connection.sendall(b"0123456789")
+        stop.wait(LONG)
+
+    with serving(secure(server, in_small_pieces)) as port, connected(port) as plain:
+        stream = plain.start_tls(client, "localhost", timeout=LONG)
+        sleep(0.1)
+        assert stream.read(25, timeout=LONG) == (b"0123456789" * 3)[:25]
+        assert len(stream.read(1000, timeout=LONG)) > 10
+
+
+def test_the_end_reaches_a_reader_while_a_writer_is_stuck(tls):
+    server, client = tls
+
+    def leave(connection: ssl.SSLSocket, stop: threading.Event) -> None:
+        stop.wait(0.3)
+        with contextlib.suppress(OSError):  # for it does not wait for our own goodbye
+            connection.settimeout(0)
+            connection.unwrap()
+        stop.wait(LONG)
+
+    def write(stream) -> None:
+        with move_on_after(LONG):
+            stream.write(BIG)
+
+    with serving(secure(server, leave)) as port, connected(port) as plain:
+        stream = plain.start_tls(client, "localhost", timeout=LONG)
+        started = time.monotonic()
+        with create_task_group() as tg:
+            tg.start_soon(write, stream)
+            assert stream.read(1, timeout=LONG) == b""
+            assert time.monotonic() - started < LONG / 2
+            tg.cancel_scope.cancel()
+
+
+def test_what_tls_has_to_say_is_sent_whoever_else_sends(tls):
+    """Who sends may take what is there in the middle of another one's step: that one must still notice its own."""
+    _, client = tls
+
+    class Lower:
+        def __init__(self) -> None:
+            self.sent = b""
+
+        def send(self, data: bytes, deadline: float) -> None:
+            self.sent += data
+
+    lower = Lower()
+    channel = _network.TLSChannel(lower, client, "localhost")
+    in_step, others = threading.Event(), threading.Event()
+
+    def step() -> None:
+        in_step.set()
+        others.wait(0.2)
+        channel._outgoing.write(b"mine")
+
+    def send_theirs() -> None:
+        assert in_step.wait(LONG)
+        channel._flush(LONG, True)
+        others.set()
+
+    channel._outgoing.write(b"theirs")
+    with create_task_group() as tg:
+        tg.start_soon(send_theirs)
+        channel._drive(LONG, True, step)
+    assert lower.sent == b"theirsmine"
 
 
 def test_a_handshake_that_is_never_answered(tls):

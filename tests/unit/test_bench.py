@@ -218,6 +218,14 @@ def test_memory(colour: str) -> None:
     assert [row.name for row in report.rows] == [f"{colour}: 200 requests, engine none"]
 
 
+def test_peak_of_memory_is_that_of_the_process_itself() -> None:
+    held = bytearray(200_000_000)
+    script = "import json; from _bench.memory_worker import peak; before = peak(); held = bytearray(%d)"
+    before, growth = processes.run("-c", f"{script % 50_000_000}; print(json.dumps([before, peak() - before]))")
+    assert before < len(held)
+    assert 45_000_000 < growth < 60_000_000
+
+
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in [
         (["http", "--rounds", "0"], "not a number of 1 or more"),

@@ -67,10 +67,10 @@ def check_urllib3() -> None:
     Raises:
         Unavailable: Another package has taken its place.
     """
-    import urllib3
+    from urllib3._version import __version__
 
-    # Its versions end in .900 and above, so that they can be told apart.
-    if int(urllib3.__version__.split(".")[2]) >= 900:
+    # The versions of the other end in .900 and above, so that they can be told apart.
+    if int(__version__.split(".")[2]) >= 900:
         raise Unavailable("urllib3 was replaced by urllib3-future: CONTRIBUTING.md says how to install both")
 
 

@@ -1,7 +1,8 @@
 """What a coroutine that knows asyncio only is given in place of an event loop."""
 
+from asyncio import CancelledError
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +11,12 @@ _FUTURE = (object(),)
 
 class OutOfPatienceError(Exception):
     """An upload was asked for nothing for too long."""
+
+
+def dismiss(steps: Coroutine[Any, Any, object]) -> None:
+    """Close a coroutine; what it raises at that is of no interest beside the reason for it."""
+    with suppress(Exception, CancelledError):
+        steps.close()
 
 
 class StandIn:

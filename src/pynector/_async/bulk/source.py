@@ -186,6 +186,7 @@ class AsyncHanded:
         self._queue: deque[Job] = deque()
         self._idle: deque[Event] = deque()
         self._waking = False
+        self._cancelled = False
         self._closed = False
         self.taken = 0
         self.ended = False
@@ -268,11 +269,15 @@ class AsyncHanded:
             raise
         except BaseException as exc:
             if not isinstance(exc, Exception) and is_cancelled():
+                self._cancelled = isinstance(self._items, AsyncGenerator)
                 raise
             self.error = as_error(exc, "the input")
             self._end()
             return False
         if item is _END:
+            if self._cancelled:
+                # Whoever waited for the next item gave up, and has come back: to a generator that is no more.
+                self.error = RuntimeError("a cancellation ended it while it was being read")
             self._end()
             return False
         self._queue.append(Job(self.taken, item))

@@ -7,77 +7,36 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import chain, zip_longest
-from math import inf
-from typing import Any
 
 import anyio
 
+from ..threads._connecting import NEXT_AFTER, Address, Lookup, by_turns, literal, open_socket
 from ..threads._workers import pool
 from ._network import SocketChannel
 from ._waiting import Wait
 
-_NEXT_AFTER = 0.25  # seconds an address has for itself before the next one is tried as well (RFC 8305)
-_IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY}
 
-_Address = tuple[Any, ...]
-
-
-class _Lookup:
-    """A name lookup on a daemon thread: the call hears neither deadlines nor cancellation, so it is left behind.
-
-    The event loop's own threads would not do: it waits for them when it ends, and so does the interpreter.
-    """
-
-    __slots__ = ("_args", "_loop", "error", "result", "wait")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, *args: Any) -> None:
-        self._loop = loop
-        self._args = args
-        self.wait = Wait(loop)
-        self.error: BaseException | None = None
-        self.result: list[_Address] = []
-
-    def run(self) -> None:
-        try:
-            self.result = [*socket.getaddrinfo(*self._args)]
-        except BaseException as error:
-            self.error = error
-
-    def finish(self) -> None:
-        with suppress(RuntimeError):  # the event loop has ended meanwhile
-            self._loop.call_soon_threadsafe(self.wait.wake)
-
-
-async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int, deadline: float) -> list[_Address]:
+async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int, deadline: float) -> list[Address]:
     """The addresses of a host."""
+    if found := literal(host, port):
+        return found
+    wait = Wait(loop)
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the event loop has ended meanwhile
+            loop.call_soon_threadsafe(wait.wake)
+
+    lookup = Lookup(host, port, tell)
+    future = wait.begin(deadline)
     try:
-        return [*socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)]
-    except socket.gaierror:
-        pass  # a name, not an address
-    lookup = _Lookup(loop, host, port, 0, socket.SOCK_STREAM)
-    future = lookup.wait.begin(deadline)
-    try:
+        # The event loop's own threads would not do: it waits for them when it ends, and so does the interpreter.
         pool.submit(lookup)
         in_time = await future
     finally:
-        lookup.wait.close()
+        wait.close()
     if not in_time:
         raise TimeoutError("The name lookup timed out")
-    if lookup.error is not None:
-        try:
-            raise lookup.error
-        finally:
-            del lookup
-    return lookup.result
-
-
-def _by_turns(addresses: list[_Address]) -> Iterable[_Address]:
-    """The families in turns, each in its own order: one that leads nowhere must not keep the others waiting."""
-    families: dict[int, list[_Address]] = {}
-    for address in addresses:
-        families.setdefault(address[0], []).append(address)
-    return (address for address in chain(*zip_longest(*families.values())) if address is not None)
+    return lookup.result()
 
 
 class _Race:
@@ -91,22 +50,26 @@ class _Race:
         self._decided: deque[socket.socket] = deque()
         self._failure = OSError("getaddrinfo returned no address")
 
-    async def run(self, addresses: Iterable[_Address], deadline: float) -> socket.socket:
+    async def run(self, addresses: Iterable[Address], deadline: float) -> socket.socket:
         waiting = deque(addresses)
         try:
             while waiting or self._running:
-                if waiting and (winner := self._start(waiting.popleft())) is not None:
-                    return winner
-                next_start = self._loop.time() + _NEXT_AFTER if waiting else inf
-                while self._running:
-                    if not await self._until(min(deadline, next_start)):
-                        if self._loop.time() < deadline:
-                            break
-                        raise TimeoutError("The connect operation timed out")
+                if waiting:
+                    try:
+                        sock, connected = open_socket(waiting.popleft(), self._local_address)
+                    except OSError as error:
+                        self._failure = error
+                        continue
+                    if connected:
+                        return sock
+                    self._watch(sock)
+                # Until the next one may start. It starts at once if one fails.
+                limit = min(deadline, self._loop.time() + NEXT_AFTER) if waiting else deadline
+                if await self._until(limit):
                     if (winner := self._result()) is not None:
                         return winner
-                    if waiting:
-                        break  # one has failed: no reason to wait with the next
+                elif self._loop.time() >= deadline:
+                    raise TimeoutError("The connect operation timed out")
             try:
                 raise self._failure
             finally:
@@ -128,33 +91,9 @@ class _Race:
         finally:
             self._wait.end()
 
-    def _start(self, address: _Address) -> socket.socket | None:
-        """Start an attempt. Gives the socket if that has succeeded already."""
-        family, kind, protocol, _name, target = address
-        try:
-            sock = socket.socket(family, kind, protocol)
-        except OSError as error:
-            self._failure = error
-            return None
-        try:
-            sock.setblocking(False)
-            if self._local_address is not None:
-                sock.bind((self._local_address, 0))
-            code = sock.connect_ex(target)
-            if code in _IN_PROGRESS:
-                self._loop.add_writer(sock.fileno(), self._on_writable, sock)
-                self._running[sock.fileno()] = sock
-                return None
-            if code:
-                raise OSError(code, os.strerror(code))
-        except OSError as error:
-            sock.close()
-            self._failure = error
-            return None
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+    def _watch(self, sock: socket.socket) -> None:
+        self._running[sock.fileno()] = sock
+        self._loop.add_writer(sock.fileno(), self._on_writable, sock)
 
     def _on_writable(self, sock: socket.socket) -> None:
         self._loop.remove_writer(sock.fileno())
@@ -204,7 +143,7 @@ class AsyncioNetwork:
     async def connect_tcp(self, host: str, port: int, deadline: float, local_address: str | None) -> socket.socket:
         """Connect to the address of a host that answers first; the deadline is for all of them together."""
         race = _Race(self._loop, local_address)
-        return await race.run(_by_turns(await resolve(self._loop, host, port, deadline)), deadline)
+        return await race.run(by_turns(await resolve(self._loop, host, port, deadline)), deadline)
 
     async def connect_unix(self, path: str, deadline: float) -> socket.socket:
         """Connect to a Unix domain socket."""

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar, cast
 
+from ..threads._network import CHUNK, read_more, torn
 from ..threads._polling import is_readable
 from ._waiting import Wait
 from .locks import Lock
 
 T = TypeVar("T")
 
-_CHUNK = 65_536
 TURN = 1_048_576  # bytes one connection may move before other tasks have their turn
 RETRY = (BlockingIOError, InterruptedError)
 
@@ -58,6 +58,7 @@ class SocketChannel:
         "_pid",
         "_reading",
         "_ready",
+        "_torn",
         "_wanted",
         "_watched",
         "_writing",
@@ -76,6 +77,7 @@ class SocketChannel:
         self._wanted = 0
         self._watched = False
         self._ready = False  # maybe there is more in the kernel: try that before waiting
+        self._torn = False
         self._moved = 0
 
     def __del__(self) -> None:
@@ -97,8 +99,8 @@ class SocketChannel:
             self._receive(max_bytes)
         while (data := self._arrived) is None:
             self._watch()
-            self._wanted = max_bytes
             future = self._reading.begin(deadline)
+            self._wanted = max_bytes
             try:
                 in_time = await future
             finally:
@@ -123,10 +125,12 @@ class SocketChannel:
 
     async def send(self, data: bytes | memoryview, deadline: float) -> None:
         """Send all of `data`."""
-        if self._writing.future is not None:
-            raise RuntimeError("another task is writing to this connection")
         if self._moved:
             await self._take_turns(0)
+        if self._writing.future is not None:
+            raise RuntimeError("another task is writing to this connection")
+        if self._torn:
+            raise torn()
         # Sending first: there is nearly always room.
         try:
             sent = self.sock.send(data)
@@ -139,22 +143,26 @@ class SocketChannel:
     async def _send_rest(self, view: memoryview, deadline: float) -> None:
         fd = self._open_fd()
         wait = self._writing
-        while view:
-            future = wait.begin(deadline)
-            try:
-                self._loop.add_writer(fd, wait.wake)
-                in_time = await future
-            finally:
-                wait.end()
-                # Once closed, the number may belong to somebody else.
-                if self._fd == fd:
-                    self._loop.remove_writer(fd)
-            self._moved = 0
-            with suppress(*RETRY):
-                view = view[self.sock.send(view) :]
-                continue
-            if not in_time:
-                raise TimeoutError("The write operation timed out")
+        try:
+            while view:
+                future = wait.begin(deadline)
+                try:
+                    self._loop.add_writer(fd, wait.wake)
+                    in_time = await future
+                finally:
+                    wait.end()
+                    # Once closed, the number may belong to somebody else.
+                    if self._fd == fd:
+                        self._loop.remove_writer(fd)
+                self._moved = 0
+                with suppress(*RETRY):
+                    view = view[self.sock.send(view) :]
+                    continue
+                if not in_time:
+                    raise TimeoutError("The write operation timed out")
+        except BaseException:
+            self._torn = True
+            raise
 
     def pending(self) -> bool:
         """True if there is something to read: data, the end, or an error. True also on another event loop."""
@@ -241,7 +249,7 @@ class SocketChannel:
 class TLSChannel:
     """TLS on the client's side, over any channel. One task may read while another one writes."""
 
-    __slots__ = ("_flushing", "_incoming", "_lower", "_outgoing", "ssl_object")
+    __slots__ = ("_flushing", "_incoming", "_lower", "_outgoing", "_torn", "ssl_object")
 
     def __init__(self, lower: ByteChannel, context: ssl.SSLContext, server_hostname: str | None) -> None:
         self._lower = lower
@@ -250,6 +258,7 @@ class TLSChannel:
         self.ssl_object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         # The network wants the records in order.
         self._flushing = Lock()
+        self._torn = False
 
     @property
     def sock(self) -> socket.socket:
@@ -261,43 +270,30 @@ class TLSChannel:
 
     async def handshake(self, deadline: float) -> None:
         """Agree with the other side on how to speak."""
-        await self._drive(deadline, self.ssl_object.do_handshake)
+        await self._drive(deadline, False, self.ssl_object.do_handshake)
 
     async def receive(self, max_bytes: int, deadline: float) -> bytes:
         """Receive what there is, at most `max_bytes`; empty at the end."""
         try:
-            data = await self._drive(deadline, self.ssl_object.read, max_bytes)
+            data = await self._drive(deadline, False, self.ssl_object.read, max_bytes)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             # The end, polite or not, as with the standard library's sockets; HTTP knows what is missing.
             return b""
         if self._incoming.pending and data:
-            return self._receive_more(data, max_bytes)
+            return read_more(self.ssl_object, self._incoming, data, max_bytes)
         return data
-
-    def _receive_more(self, data: bytes, max_bytes: int) -> bytes:
-        # A record holds 16 KiB at most, and whoever reads pays for every piece.
-        parts = [data]
-        room = max_bytes - len(data)
-        while room > 0 and self._incoming.pending:
-            try:
-                part = self.ssl_object.read(room)
-            except ssl.SSLError:
-                break  # needs more, or has ended: the next read comes across it again
-            parts.append(part)
-            room -= len(part)
-            if not part:
-                break
-        return b"".join(parts)
 
     async def send(self, data: bytes | memoryview, deadline: float) -> None:
         """Send all of `data`."""
-        if len(data) <= _CHUNK:
-            await self._drive(deadline, self.ssl_object.write, data)
+        if self._torn:
+            raise torn()
+        if len(data) <= CHUNK:
+            await self._drive(deadline, True, self.ssl_object.write, data)
             return
         view = memoryview(data)
         while view:
             # In pieces: all of it would be held encrypted before the first byte leaves.
-            view = view[await self._drive(deadline, self.ssl_object.write, view[:_CHUNK]) :]
+            view = view[await self._drive(deadline, True, self.ssl_object.write, view[:CHUNK]) :]
 
     def pending(self) -> bool:
         """True if there is something to read: data, the end, or an error."""
@@ -307,7 +303,7 @@ class TLSChannel:
         """Close the socket at once. Whoever waits for it is told so."""
         self._lower.close()
 
-    async def _drive(self, deadline: float, operation: Callable[..., T], *args: Any) -> T:
+    async def _drive(self, deadline: float, writing: bool, operation: Callable[..., T], *args: Any) -> T:
         """Run a step of TLS, moving bytes below it as often as it asks for them."""
         while True:
             wants_more = False
@@ -322,22 +318,29 @@ class TLSChannel:
                 break
             # Only what this step made: a reader must not get stuck in sending what a writer has to say.
             if self._outgoing.pending > before:
-                await self._flush(deadline)
+                await self._flush(deadline, writing)
             if not wants_more:
                 return cast("T", result)
-            data = await self._lower.receive(_CHUNK, deadline)
+            data = await self._lower.receive(CHUNK, deadline)
             if data:
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()
         with suppress(OSError):
-            await self._flush(deadline)  # the alert that tells the other side why
+            await self._flush(deadline, writing)  # the alert that tells the other side why
         try:
             raise failure
         finally:
             del failure  # its traceback refers to this frame
 
-    async def _flush(self, deadline: float) -> None:
-        async with self._flushing:
-            if self._outgoing.pending:
-                await self._lower.send(self._outgoing.read(), deadline)
+    async def _flush(self, deadline: float, writing: bool) -> None:
+        # Looked at again after each turn: a reader leaves what it has to say to a writer that is at it, for it must
+        # go on reading, or both sides could wait for each other.
+        while self._outgoing.pending and (writing or not self._flushing.locked()):
+            async with self._flushing:
+                if data := self._outgoing.read():
+                    try:
+                        await self._lower.send(data, deadline)
+                    except BaseException:
+                        self._torn = True
+                        raise

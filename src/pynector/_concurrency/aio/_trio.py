@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import trio
 
+from ..threads._network import torn
 from ..threads._polling import is_readable
 from ._connecting import connect_unix
 from ._network import RETRY, TURN
@@ -16,11 +17,12 @@ from ._network import RETRY, TURN
 class TrioChannel:
     """A connected, non-blocking socket. One task may read while another one writes."""
 
-    __slots__ = ("_moved", "_writing", "sock")
+    __slots__ = ("_moved", "_torn", "_writing", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._moved = 0
+        self._torn = False
         self._writing = False
 
     def __del__(self) -> None:
@@ -54,6 +56,8 @@ class TrioChannel:
                 await trio.lowlevel.checkpoint()
             else:
                 await trio.lowlevel.checkpoint_if_cancelled()
+            if self._torn:
+                raise torn()
             # Sending first: there is nearly always room.
             try:
                 sent = self.sock.send(data)
@@ -66,11 +70,15 @@ class TrioChannel:
             self._writing = False
 
     async def _send_rest(self, view: memoryview, deadline: float) -> None:
-        while view:
-            if not await self._wait(trio.lowlevel.wait_writable, deadline):
-                raise TimeoutError("The write operation timed out")
-            with suppress(*RETRY):
-                view = view[self.sock.send(view) :]
+        try:
+            while view:
+                if not await self._wait(trio.lowlevel.wait_writable, deadline):
+                    raise TimeoutError("The write operation timed out")
+                with suppress(*RETRY):
+                    view = view[self.sock.send(view) :]
+        except BaseException:
+            self._torn = True
+            raise
 
     async def _wait(self, ready: Callable[[socket.socket], Awaitable[None]], deadline: float) -> bool:
         if self.sock.fileno() >= 0:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from .._foreign import Feed, OutOfPatienceError, StandIn
+from .._foreign import Feed, OutOfPatienceError, StandIn, dismiss
 
 __all__ = ["Feed", "OutOfPatienceError", "drive_feeding", "driver", "finished", "start"]
 
@@ -47,7 +47,7 @@ def _drive_on_asyncio(steps: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
         return cast("T", stop.value)
     except BaseException:
         # A cancellation has to go on as the very error that the loop threw in: anyio's scopes know theirs by it.
-        steps.close()
+        dismiss(steps)
         raise
 
 
@@ -68,7 +68,7 @@ async def _drive_elsewhere(steps: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return cast("T", stop.value)
     except BaseException:
-        steps.close()
+        dismiss(steps)
         raise
 
 
@@ -114,7 +114,7 @@ async def drive_feeding(
         return cast("T", stop.value)
     except BaseException:
         feed.close()
-        steps.close()
+        dismiss(steps)
         raise
     finally:
         feed.attach(None)

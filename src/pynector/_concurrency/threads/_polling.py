@@ -7,14 +7,20 @@ only signals that descriptor: it never touches the socket, which may serve anoth
 import errno
 import os
 import select
+import selectors
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from time import monotonic
+from typing import TypeVar
 
-from ._parking import Task, current
+from ._parking import Wakeable, current
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _LONGEST_POLL = 86_400.0  # well below what poll() can count in milliseconds
 
@@ -116,36 +122,59 @@ def wait_socket(sock: socket.socket, deadline: float, *, write: bool = False) ->
     fd = sock.fileno()
     if fd < 0:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    task = current()
     # Taken away while in use: a finaliser may wait in the middle of another wait on this thread.
     poll, _local.wait_poll = _local.wait_poll, None
     if poll is None:
-        wake_fd = _local.wake_fd
-        if wake_fd is None:
-            wake_fd = _local.wake_fd = WakeFd()
-        poll = _poll(wake_fd)
+        poll = _poll(_wake_fd())
+    try:
+        return _wait(poll.wake_fd, poll, fd, write, deadline)
+    finally:
+        _local.wait_poll = poll
+
+
+def wait_writable(socks: Sequence[socket.socket], deadline: float) -> Sequence[socket.socket]:
+    """Wait until one of several sockets can be written to.
+
+    Args:
+        socks: The sockets, all of them open.
+        deadline: When to stop waiting, on the monotonic clock; `inf` for never.
+
+    Returns:
+        Those that are ready (or broken: the next operation tells); none if the deadline passed.
+
+    Raises:
+        Cancelled: The current task was cancelled while it waited.
+    """
+    wake_fd = _wake_fd()
+    return _wait(wake_fd, partial(_select_many, wake_fd), socks, True, deadline)
+
+
+def _wake_fd() -> "_EventFd | _SocketPair":
+    wake_fd = _local.wake_fd
+    if wake_fd is None:
+        wake_fd = _local.wake_fd = WakeFd()
+    return wake_fd
+
+
+def _wait(wake_fd: Wakeable | None, poll: Callable[[T, bool, float], R], what: T, write: bool, deadline: float) -> R:
+    task = current()
     outer = task.wake_fd
     # The order of every wait: make yourself known, look at the scopes, wait.
-    task.wake_fd = poll.wake_fd
+    task.wake_fd = wake_fd
     try:
-        return _wait(task, poll, fd, deadline, write)
+        while True:
+            limit = deadline if task.scope is None else min(task.limit(), deadline)
+            left = _LONGEST_POLL if limit == inf else limit - monotonic()
+            if found := poll(what, write, min(max(left, 0.0), _LONGEST_POLL)):
+                return found
+            if monotonic() >= deadline:
+                # Nearly at the same time as a scope: then the scope it is.
+                task.limit()
+                return found
     finally:
         task.wake_fd = outer
-        _local.wait_poll = poll
         if outer is not None:
             outer.notify()
-
-
-def _wait(task: Task, poll: "_Poll | _Select", fd: int, deadline: float, write: bool) -> bool:
-    while True:
-        limit = deadline if task.scope is None else min(task.limit(), deadline)
-        left = _LONGEST_POLL if limit == inf else limit - monotonic()
-        if poll(fd, write, min(max(left, 0.0), _LONGEST_POLL)):
-            return True
-        if monotonic() >= deadline:
-            # Nearly at the same time as a scope: then the scope it is.
-            task.limit()
-            return False
 
 
 def is_readable(sock: socket.socket) -> bool:
@@ -224,3 +253,23 @@ class _Select:
 
 
 _poll: "type[_Poll | _Select]" = _Poll if hasattr(select, "poll") else _Select
+
+# Rather than epoll, which would need a descriptor of its own.
+_Selector: "type[selectors.PollSelector | selectors.SelectSelector]" = getattr(
+    selectors, "PollSelector", selectors.SelectSelector
+)
+
+
+def _select_many(
+    wake_fd: "_EventFd | _SocketPair", socks: Sequence[socket.socket], write: bool, seconds: float
+) -> list[socket.socket]:
+    event = selectors.EVENT_WRITE if write else selectors.EVENT_READ
+    with _Selector() as selector:
+        selector.register(wake_fd.fileno(), selectors.EVENT_READ)
+        for sock in socks:
+            selector.register(sock, event, sock)
+        ready = selector.select(seconds)
+    found = [key.data for key, _ in ready if key.data is not None]
+    if len(found) < len(ready):
+        wake_fd.drain()
+    return found

@@ -6,7 +6,7 @@ from math import inf
 from time import monotonic
 from typing import Any, TypeVar, cast
 
-from .._foreign import Feed, OutOfPatienceError, StandIn
+from .._foreign import Feed, OutOfPatienceError, StandIn, dismiss
 from ._parking import Task, current
 
 __all__ = ["Feed", "OutOfPatienceError", "drive_feeding", "driver", "finished", "start"]
@@ -44,7 +44,7 @@ def _drive(steps: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return cast("T", stop.value)
     except BaseException:
-        steps.close()
+        dismiss(steps)
         raise
     finally:
         task.pass_on()
@@ -92,7 +92,7 @@ def drive_feeding(
         return cast("T", stop.value)
     except BaseException:
         feed.close()
-        steps.close()
+        dismiss(steps)
         raise
     finally:
         feed.attach(None)

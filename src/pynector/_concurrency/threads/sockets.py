@@ -9,7 +9,8 @@ from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from ._network import ByteChannel, SocketChannel, TLSChannel, connect_tcp, connect_unix
+from ._connecting import connect_tcp, connect_unix
+from ._network import ByteChannel, SocketChannel, TLSChannel
 from .clock import sleep
 
 if TYPE_CHECKING:

@@ -129,6 +129,10 @@ class Crew:
                 fn()
             if scope.cancelled_caught:
                 self.stopped = True
+        except BaseException:
+            # A cancellation from outside, say: without this worker nothing may go on as if there were nothing.
+            self.stopped = self.stopped or fn == self._work
+            raise
         finally:
             del self._scopes[scope]
             if not self._scopes:

@@ -187,6 +187,7 @@ class Handed:
         self._queue: deque[Job] = deque()
         self._idle: deque[Event] = deque()
         self._waking = False
+        self._cancelled = False
         self._closed = False
         self.taken = 0
         self.ended = False
@@ -269,11 +270,15 @@ class Handed:
             raise
         except BaseException as exc:
             if not isinstance(exc, Exception) and is_cancelled():
+                self._cancelled = isinstance(self._items, Generator)
                 raise
             self.error = as_error(exc, "the input")
             self._end()
             return False
         if item is _END:
+            if self._cancelled:
+                # Whoever waited for the next item gave up, and has come back: to a generator that is no more.
+                self.error = RuntimeError("a cancellation ended it while it was being read")
             self._end()
             return False
         self._queue.append(Job(self.taken, item))
