@@ -25,6 +25,7 @@ NAMES: dict[str, str] = {
 
 #: Dotted names, in code and in text. A value may begin with its key: what already reads like the value stays.
 DOTTED: dict[str, str] = {
+    "pynector._async": "pynector._sync",
     "pynector.transports.async": "pynector.transports.sync",
     "pynector.concurrency": "pynector.concurrency.sync",
 }

@@ -402,6 +402,12 @@ async def test_content_that_has_changed(tmp_path: Path, no_leaks: None) -> None:
         rest(100, b'ETag: "two"'),
         sends(BODY[100:], TAG, status="206 Partial Content"),
         sends(BODY[100:], b"Content-Range: pages 1-2/3", status="206 Partial Content"),
+        sends(
+            gzip.compress(b"x" * (len(BODY) - 100)),
+            b"Content-Range: bytes 100-%d/%d" % (len(BODY) - 1, len(BODY)),
+            b"Content-Encoding: gzip",
+            status="206 Partial Content",
+        ),
         sends(b"", b"Content-Range: bytes */50", b"Connection: close", status="416 Range Not Satisfiable"),
     ],
 )
@@ -473,6 +479,17 @@ async def test_a_file_that_cannot_go_back(no_leaks: None) -> None:
 
 
 # Ended early
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_an_open_file_has_what_came_before_it_failed(cut: bool, tmp_path: Path, no_leaks: None) -> None:
+    script = sends(BODY, upto=100_000) if cut else stalls(BODY, 100_000)
+    with ScriptedServer(script) as server:
+        async with client_of(server, retry=None) as client:
+            with open(tmp_path / "file", "wb") as file:
+                with pytest.raises(errors.HTTPIncompleteError if cut else errors.TimeoutError):
+                    await client.download("/", file, timeout=None if cut else 0.5)
+    assert (tmp_path / "file").read_bytes() == BODY[:100_000]
 
 
 async def test_the_deadline_covers_everything(tmp_path: Path, no_leaks: None) -> None:

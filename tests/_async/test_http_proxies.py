@@ -374,10 +374,22 @@ async def test_a_proxy_that_fails(failure: str, tls_server: LocalServer, no_leak
         assert error.phase == "connect"
     if failure != "dies in the tunnel":
         assert proxy.url in str(error)
-    shown = "".join(traceback.format_exception(error))
+    shown = "".join(traceback.format_exception(error)) + variables(error)
     assert "s3cr3t" not in shown
     assert BASIC not in shown
     assert tls_server.requests.count == 0
+
+
+def variables(error: BaseException | None) -> str:
+    """What a crash report shows of the functions of ours that an error went through."""
+    shown = []
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_globals["__name__"].startswith("pynector."):
+                shown.append(repr(frame.f_locals))
+        error = error.__cause__ or error.__context__
+    assert "proxy" in "".join(shown)
+    return "\n".join(shown)
 
 
 async def test_a_proxy_that_is_not_there(server: LocalServer, no_leaks: None) -> None:
@@ -540,7 +552,7 @@ async def test_a_socks_proxy_that_fails(failure: str, no_leaks: None) -> None:
     assert error.attempts == len(proxy.connections) == (3 if again else 1)
     assert error.sent is False
     assert f"socks5://127.0.0.1:{proxy.port}" in str(error)
-    assert "s3cr3t" not in "".join(traceback.format_exception(error))
+    assert "s3cr3t" not in "".join(traceback.format_exception(error)) + variables(error)
 
 
 async def test_a_socks_proxy_that_hangs_up(no_leaks: None) -> None:
@@ -674,6 +686,9 @@ def route(
     else:
         with ProxyServer(user=USER, ssl_context=server_ssl_context if kind == "https" else None) as proxy:
             yield url, proxy.url_for(USER)
+            give_up = time.monotonic() + 3
+            while proxy.open and time.monotonic() < give_up:
+                time.sleep(0.01)  # until it has seen that its client has left
             assert proxy.open == 0
 
 

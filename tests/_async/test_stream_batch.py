@@ -314,7 +314,7 @@ async def test_a_time_for_each_item(server: LocalServer, no_leaks: None) -> None
         async with client.stream_batch(requests, item_timeout=0.2, ordered=True) as run:
             outcomes = [outcome async for outcome in run]
     assert [outcome.state for outcome in outcomes] == ["ok", "unknown", "ok"]
-    assert "no answer within 0.2 s" in str(outcomes[1].error)
+    assert f"no answer within 0.2 s: GET {server.url}" in str(outcomes[1].error)
 
 
 async def test_options_for_all_and_for_one(server: LocalServer) -> None:
@@ -423,6 +423,24 @@ async def test_misuse(server: LocalServer, no_leaks: None) -> None:
         with pytest.raises(RuntimeError, match="entered once"):
             async with run:
                 pass
+
+
+async def test_leaving_in_another_task_ends_the_run_and_nobody_else(server: LocalServer, no_leaks: None) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        source = Endless()
+        async with client.stream_batch(source, max_concurrency=3) as run:
+            assert (await anext(run)).ok
+
+            async def elsewhere() -> None:
+                with pytest.raises(RuntimeError, match="must be left in the task"):
+                    await run.__aexit__(None, None, None)
+                # As a generator around it is closed by the garbage collector.
+                await run.__aexit__(GeneratorExit, GeneratorExit(), None)
+
+            async with create_task_group() as group:
+                await group.start_soon(elsewhere)
+            await sleep(0.1)  # this task was not cancelled
+            await assert_quiet(server, source)
 
 
 @pytest.mark.parametrize(

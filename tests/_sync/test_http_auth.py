@@ -255,6 +255,28 @@ def test_a_refresh_that_fails_is_not_repeated_by_all_who_wait() -> None:
         assert server.requests.count == 17
 
 
+def test_a_refresh_may_ask_through_the_same_client(server: LocalServer, no_leaks: None) -> None:
+    class Asking(Tokens):
+        client: Pynector
+        path = "/items/1"
+
+        def refresh(self, response: HttpMessage) -> None:
+            results = self.client.batch_request([{"path": self.path}], raise_on_error=True, retry=None)
+            self.token = results[0].json()["id"]
+
+    def app(request: ServerRequest) -> ServerResponse | None:
+        return None if request.path == "/items/1" else guard()(request)
+
+    tokens = Asking()
+    with LocalServer(app) as server, Pynector(base_url=server.url, auth=tokens, retry=None) as client:
+        tokens.client = client
+        assert (client.get("/items/2", timeout=5)).json()["id"] == 2
+        # One that is rejected itself is not refreshed in turn: that would never end.
+        tokens.token, tokens.path = 0, "/items/3"
+        with pytest.raises(errors.HTTPUnauthorizedError):
+            client.get("/items/2", timeout=5)
+
+
 def test_a_refresh_that_is_cut_short_is_left_to_the_next_one() -> None:
     tokens = Tokens(pause=5)
     with LocalServer(guard()) as server, Pynector(base_url=server.url, auth=tokens) as client:

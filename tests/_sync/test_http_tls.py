@@ -146,6 +146,21 @@ def test_the_wrong_host(authority: trustme.CA, ca: Path, no_leaks: None) -> None
     assert "IP address mismatch, certificate is not valid for '127.0.0.1'" in str(error)
 
 
+def test_an_address_with_a_zone(authority: trustme.CA, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+    asked = []
+
+    def lookup(host: Any, *args: Any) -> Any:
+        asked.append(host if isinstance(host, str) else host.decode())
+        return real("127.0.0.1" if asked[-1].startswith("fe80") else host, *args)
+
+    with ScriptedServer(serve(context_for(authority, "fe80::1")), scheme="https") as server:
+        monkeypatch.setattr(socket, "getaddrinfo", lookup)
+        url = server.url.replace("127.0.0.1", "[fe80::1%25eth0]")
+        assert fetch(url, verify_ssl=ca, trust_env=False) == b"good"
+    assert {host for host in asked if host.startswith("fe80")} == {"fe80::1%eth0"}
+
+
 def test_an_expired_certificate(authority: trustme.CA, ca: Path, no_leaks: None) -> None:
     past = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     context = context_for(authority, "127.0.0.1", not_before=past - dt.timedelta(days=9), not_after=past)

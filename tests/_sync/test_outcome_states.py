@@ -56,6 +56,19 @@ def test_a_lost_connection_leaves_it_open_and_a_refused_one_does_not(no_leaks: N
         assert states(client, [{"path": "/"}]) == ["failed"]
 
 
+def test_a_redirect_is_an_answer(no_leaks: None) -> None:
+    with ScriptedServer() as nowhere:
+        location = b"Location: " + nowhere.url.encode()
+
+    def elsewhere(conn: Connection) -> None:
+        conn.read_request()
+        conn.send(http_response(b"", "307 Temporary Redirect", location))
+        conn.wait(5)
+
+    with ScriptedServer(elsewhere, elsewhere) as scripted, Pynector(base_url=scripted.url, retry=None) as client:
+        assert states(client, [{"path": "/", "method": "POST"}]) == ["failed"]
+
+
 def test_a_rejected_request_failed(server: LocalServer) -> None:
     with Pynector(base_url=server.url, retry=None) as client:
         assert states(client, [{"path": "/status/503"}, {"paht": "/"}]) == ["failed", "failed"]

@@ -312,7 +312,7 @@ def test_a_time_for_each_item(server: LocalServer, no_leaks: None) -> None:
         with client.stream_batch(requests, item_timeout=0.2, ordered=True) as run:
             outcomes = list(run)
     assert [outcome.state for outcome in outcomes] == ["ok", "unknown", "ok"]
-    assert "no answer within 0.2 s" in str(outcomes[1].error)
+    assert f"no answer within 0.2 s: GET {server.url}" in str(outcomes[1].error)
 
 
 def test_options_for_all_and_for_one(server: LocalServer) -> None:
@@ -418,6 +418,24 @@ def test_misuse(server: LocalServer, no_leaks: None) -> None:
             next(run)
         with pytest.raises(RuntimeError, match="entered once"), run:
             pass
+
+
+def test_leaving_in_another_task_ends_the_run_and_nobody_else(server: LocalServer, no_leaks: None) -> None:
+    with Pynector(base_url=server.url) as client:
+        source = Endless()
+        with client.stream_batch(source, max_concurrency=3) as run:
+            assert (next(run)).ok
+
+            def elsewhere() -> None:
+                with pytest.raises(RuntimeError, match="must be left in the task"):
+                    run.__exit__(None, None, None)
+                # As a generator around it is closed by the garbage collector.
+                run.__exit__(GeneratorExit, GeneratorExit(), None)
+
+            with create_task_group() as group:
+                group.start_soon(elsewhere)
+            sleep(0.1)  # this task was not cancelled
+            assert_quiet(server, source)
 
 
 @pytest.mark.parametrize(

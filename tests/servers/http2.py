@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,7 +142,7 @@ class Peer:
         events: Everything that came in.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, number: int, max_streams: int) -> None:
+    def __init__(self, sock: ssl.SSLSocket, number: int, max_streams: int, greeting: bytes | None = None) -> None:
         self._sock = sock
         self.number = number
         self.conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
@@ -150,7 +150,11 @@ class Peer:
         self.conn.initiate_connection()
         self.requests: list[tuple[int, dict[bytes, bytes]]] = []
         self.events: list[h2.events.Event] = []
-        self.flush()
+        if greeting is None:
+            self.flush()
+        else:
+            self.conn.clear_outbound_data_buffer()
+            self.send(greeting)
 
     def flush(self) -> None:
         """Send what h2 has to say."""
@@ -213,8 +217,13 @@ PeerScript = Callable[[Peer], None]
 
 
 @contextmanager
-def http2_peer(context: ssl.SSLContext, *scripts: PeerScript, max_streams: int = 100) -> Iterator[str]:
-    """Serve each connection by the next script, the last one for all that follow; gives the URL."""
+def http2_peer(
+    context: ssl.SSLContext, *scripts: PeerScript, max_streams: int = 100, greetings: Sequence[bytes] = ()
+) -> Iterator[str]:
+    """Serve each connection by the next script, the last one for all that follow; gives the URL.
+
+    The first connections are greeted with `greetings`, and all others as it should be.
+    """
     context = _copy(context)
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
@@ -224,7 +233,8 @@ def http2_peer(context: ssl.SSLContext, *scripts: PeerScript, max_streams: int =
         sock.settimeout(10)
         try:
             with context.wrap_socket(sock, server_side=True) as tls:
-                scripts[min(number, len(scripts) - 1)](Peer(tls, number, max_streams))
+                greeting = greetings[number] if number < len(greetings) else None
+                scripts[min(number, len(scripts) - 1)](Peer(tls, number, max_streams, greeting))
         except (OSError, EOFError):
             pass
         except BaseException as exc:

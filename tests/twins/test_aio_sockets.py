@@ -1,7 +1,6 @@
 """The async network backend: deadlines and cancellation in every operation, on real sockets, on both event loops.
 
-What is marked for asyncio only looks into that part, or at what trio does in its own way: lookups, and the race of
-addresses.
+What is marked for one of them looks into that part.
 """
 
 import asyncio
@@ -20,12 +19,13 @@ import weakref
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpcore
 import httpcore2
 import pytest
 import trustme
 
-from pynector._concurrency.aio import _connecting
+from pynector._concurrency.aio import _connecting, _trio
 from pynector._concurrency.aio._waiting import Wait
 from pynector._concurrency.aio.sockets import network_backend
 from servers.talking import (
@@ -406,32 +406,6 @@ async def test_nothing_follows_a_write_that_was_cut_short():
                     await stream.write(b"the next message", timeout=LONG)
 
 
-@on_asyncio
-async def test_a_writer_whose_turn_is_over_does_not_come_between_the_pieces_of_another_one():
-    got = []
-
-    def take(connection: socket.socket, stop: threading.Event) -> None:
-        while not stop.wait(0.2):  # full at first
-            while data := connection.recv(65536):
-                got.append(data)
-
-    with serving(take) as port:
-        async with connected(port) as stream:
-            stream._channel._moved = 1_048_577
-            async with anyio.create_task_group() as tg:
-                tg.start_soon(outcome_of, stream.write, b"a" * 100)
-                tg.start_soon(outcome_of, stream.write, BIG[:8_000_000])
-        with anyio.fail_after(LONG):
-            while sum(map(len, got)) < 8_000_000:
-                await anyio.sleep(0.01)
-    assert b"xa" not in b"".join(got)
-
-
-async def outcome_of(operation, *args) -> None:
-    with contextlib.suppress(RuntimeError):
-        await operation(*args)
-
-
 async def test_errors_have_httpcore_s_names_and_their_cause():
     with serving(reset) as port:
         async with connected(port) as stream:
@@ -532,7 +506,6 @@ async def test_cancel_ends_a_connect():
             tg.cancel_scope.cancel()
 
 
-@on_asyncio
 async def test_a_deadline_ends_a_slow_lookup(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", slow_lookup)
     started = time.monotonic()
@@ -546,7 +519,30 @@ async def test_a_deadline_ends_a_slow_lookup(monkeypatch):
         await BACKEND.connect_tcp("slow.test", 80)
 
 
-@on_asyncio
+@pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
+async def test_lookups_that_hang_take_no_threads_of_trio_s(monkeypatch):
+    released = threading.Event()
+
+    def hang(*args) -> list[object]:
+        if len(args) <= 5:  # not the numeric attempt
+            released.wait(LONG)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def time_out() -> None:
+        with pytest.raises(httpcore.ConnectTimeout):
+            await BACKEND.connect_tcp("slow.test", 80, timeout=0.01)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        async with anyio.create_task_group() as tg:
+            for _ in range(50):
+                tg.start_soon(time_out)
+        with anyio.fail_after(LONG / 2):
+            await anyio.to_thread.run_sync(time.monotonic)
+    finally:
+        released.set()
+
+
 async def test_a_failed_lookup(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", failed_lookup)
     with pytest.raises(httpcore.ConnectError) as caught:
@@ -576,12 +572,12 @@ def addresses_are(monkeypatch, *addresses) -> None:
         return list(addresses)
 
     monkeypatch.setattr(_connecting, "resolve", resolve)
+    monkeypatch.setattr(_trio, "_resolve", resolve)
 
 
 FAMILY = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
 
 
-@on_asyncio
 @counts_descriptors
 async def test_all_addresses_are_tried(monkeypatch):
     with serving(echo) as port, full_backlog() as full:
@@ -754,10 +750,8 @@ async def test_the_end_reaches_a_reader_while_a_writer_is_stuck(tls):
     server, client = tls
 
     def leave(connection: ssl.SSLSocket, stop: threading.Event) -> None:
-        stop.wait(0.3)
-        with contextlib.suppress(OSError):  # for it does not wait for our own goodbye
-            connection.settimeout(0)
-            connection.unwrap()
+        stop.wait(0.2)
+        connection.shutdown(socket.SHUT_WR)
         stop.wait(LONG)
 
     with serving(secure(server, leave)) as port:

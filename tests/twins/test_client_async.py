@@ -4,6 +4,9 @@ import asyncio
 import gc
 import os
 import signal
+import time
+import warnings
+import weakref
 from typing import Any
 
 import anyio
@@ -89,7 +92,10 @@ async def test_cancelled_at_every_checkpoint(server: LocalServer, no_leaks: None
                     break
             else:
                 pytest.fail("the request never got through")
-        assert client._transport._engine._connections._in_use == 0
+        connections: Any = client._transport._engine._connections
+        assert connections._permits._all._semaphore.value == 100
+        assert connections._open == len(connections._idle)
+    assert connections._open == 0
 
 
 async def test_many_tasks_share_a_client(server: LocalServer, no_leaks: None) -> None:
@@ -118,14 +124,28 @@ async def test_async_input(server: LocalServer, no_leaks: None) -> None:
     assert [response.json()["index"] for response in results] == list(range(30))
 
 
-def test_a_client_that_was_never_closed_is_collected(server: LocalServer) -> None:
-    async def main() -> None:
+def test_a_client_that_was_never_closed_is_collected(server: LocalServer, no_leaks: None) -> None:
+    """Without a warning, and its connection is closed with it, once the event loop does not watch that any more."""
+
+    async def main() -> "weakref.ref[object]":
         client = AsyncPynector(base_url=server.url)
         await client.get("/items/1")
+        engine = weakref.ref(client._transport._engine)
+        del client
+        gc.collect()
+        assert engine() is None
+        return engine
 
-    with pytest.warns(ResourceWarning):  # asyncio's own, about its transport; off unless asked for
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         asyncio.run(main())
         gc.collect()
+        for _ in range(200):
+            if not server.connections.open:
+                break
+            time.sleep(0.01)
+    assert not server.connections.open
+    assert not caught
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")

@@ -1,17 +1,21 @@
 """Bulk runs where blocking code lives: the caller's own thread, Ctrl-C, inputs that block."""
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from pynector import Pynector, errors
+from pynector._sync.bulk.signal import Signal
+from pynector._sync.bulk.source import Handed
 from pynector.concurrency.sync import move_on_after, sleep
 from pynector.testing import LocalServer
 
@@ -159,3 +163,80 @@ def test_ctrl_c_ends_a_run_and_the_process(server: LocalServer, case: str) -> No
     assert process.returncode == 130
     assert err == ""
     assert took < 5, "far from the second it should take at most"
+
+
+class SlowList(deque[Any]):
+    """The idle workers, with a pause where two threads meet: one is woken that has just seen that it need not wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resting = threading.Event()
+        self.chosen = threading.Event()
+        self.gone = threading.Event()
+
+    def append(self, item: Any) -> None:
+        super().append(item)
+        self.resting.set()
+        self.chosen.wait(5)
+
+    def pop(self) -> Any:
+        item = super().pop()
+        self.chosen.set()
+        self.gone.wait(0.1)
+        return item
+
+
+def test_a_worker_that_is_woken_while_it_is_awake_can_be_woken_again() -> None:
+    handed = Handed(iter("abc"), sized=False, low=-1, news=Signal())
+    idle = handed._idle = SlowList()
+    got: list[object] = []
+
+    def work() -> None:
+        while (job := handed.take()) is not None:
+            got.append(job.data)
+            idle.gone.set()
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    for count in range(1, 4):
+        assert idle.resting.wait(5)
+        idle.resting.clear()
+        assert handed.read()
+        handed.wake()
+        for _ in range(500):
+            if len(got) == count:
+                break
+            time.sleep(0.01)
+        assert len(got) == count, "nobody comes for an item"
+    assert not handed.read()
+    worker.join(5)
+    assert got == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_run_is_of_one_process(server: LocalServer, lazy: bool) -> None:
+    with Pynector(base_url=server.url) as client:
+        requests: list[dict[str, Any]] = [{"path": f"/index/{n}"} for n in range(50)]
+        with client.stream_batch(iter(requests) if lazy else requests, max_concurrency=2) as run:
+            next(run)
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    next(run)
+                except RuntimeError as exc:
+                    run.__exit__(RuntimeError, exc, None)
+                    code = 0 if "of the parent process" in str(exc) and client.get("/index/1").is_success else 2
+                finally:
+                    os._exit(code)
+            assert len(list(run)) == 49
+        for _ in range(500):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                break
+            time.sleep(0.01)
+        else:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+        assert os.waitstatus_to_exitcode(status) == 0

@@ -240,5 +240,3 @@ def test_what_the_settings_say_wins(environ: pytest.MonkeyPatch) -> None:
     assert [str(proxy) for proxy in proxies.all] == ["http://environment:80"]
     assert proxies_for(EngineSettings(trust_env=False)) is None
     assert proxies_for(EngineSettings(uds="/run/app.sock")) is None
-    with pytest.raises(ConfigurationError, match="proxy and uds were given"):
-        proxies_for(EngineSettings(proxy=Secret("http://given"), uds="/run/app.sock"))

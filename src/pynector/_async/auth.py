@@ -3,6 +3,7 @@
 import importlib
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, cast
 
@@ -19,6 +20,10 @@ from .._messages.http import HttpMessage
 from ..errors import ConfigurationError
 from .attempts import Record
 from .engines.protocol import Answer, AsyncEngine, AsyncExchange
+
+
+_refreshing: ContextVar[tuple[object, ...]] = ContextVar("pynector_refreshing", default=())
+"""The engines that get new credentials just now, for whom this runs: what that sends may go through one of them."""
 
 
 def credentialed(
@@ -114,12 +119,14 @@ class AsyncSigningEngine:
 
     async def _renew(self, response: HttpMessage, known: int) -> bool:
         """Get new credentials, unless another request did since `known`. Whether there are new ones."""
-        if self._refresh is None:
+        refreshing = _refreshing.get()
+        if self._refresh is None or self in refreshing:
             return False
         async with self._lock:
             if self._renewals != known:
                 # Those who waited while it failed do not try it again, one after another.
                 return self._failed != known
+            token = _refreshing.set((*refreshing, self))
             try:
                 with users_code:
                     await settle(self._refresh(response))
@@ -127,6 +134,8 @@ class AsyncSigningEngine:
                 self._failed = known
                 self._renewals += 1
                 raise
+            finally:
+                _refreshing.reset(token)
             # Not for one that was cancelled: nobody knows how far it came, so that the next one tries.
             self._renewals += 1
             return True

@@ -476,7 +476,7 @@ class AsyncPynector(ColourGuard):
         # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
         with move_on_after(timeout):
             return await self._run(prepared, policy, record, raise_for_status)
-        raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared!r}, attempt {record.attempts}")
+        raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared}, attempt {record.attempts}")
 
     async def _run(self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool) -> Any:
         home = self._home

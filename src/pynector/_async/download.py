@@ -1,5 +1,6 @@
 """Downloading to a file: attempts that go on where the one before was cut off."""
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable
@@ -95,8 +96,9 @@ class AsyncDownloading:
                 response = await run_attempts(self, prepared, policy, Record(), log=log)
                 self._target.commit()
                 return Download(self._target.path, self._size, response)
-            raise TimeoutError(f"not downloaded within {timeout or 0:.6g} s: {prepared!r}, {self._size} bytes came")
+            raise TimeoutError(f"not downloaded within {timeout or 0:.6g} s: {prepared}, {self._size} bytes came")
         finally:
+            await self._keep()
             self._target.discard()
             self._close_progress()
 
@@ -205,6 +207,12 @@ class AsyncDownloading:
             await offload(self._target.write, pieces)
         elif pieces:
             self._target.write(pieces)
+
+    async def _keep(self) -> None:
+        """After a failure: a file of the user's gets what has come. Whether it does changes nothing about that."""
+        if self._pending and self._target.path is None:
+            with shield(), contextlib.suppress(OSError):
+                await self._flush()
 
     def _check_complete(self) -> None:
         total = self._ranges.total

@@ -1,6 +1,5 @@
 """What a coroutine that knows asyncio only is given in place of an event loop."""
 
-from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
@@ -15,6 +14,8 @@ class OutOfPatienceError(Exception):
 
 def dismiss(steps: Coroutine[Any, Any, object]) -> None:
     """Close a coroutine; what it raises at that is of no interest beside the reason for it."""
+    from asyncio import CancelledError
+
     with suppress(Exception, CancelledError):
         steps.close()
 

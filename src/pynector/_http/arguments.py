@@ -5,7 +5,6 @@ import os
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from .._config import Secret, check_count, check_flag, check_timeout
 from .._messages.body import JsonCodec
@@ -18,7 +17,6 @@ MAX_CONNECTIONS: Final = 100_000
 KEEPALIVE_EXPIRY: Final = 5.0
 """Seconds; servers close idle connections after 5 (uvicorn, Node.js) to 75 (nginx)."""
 
-_PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 _HOOKS: Final = ("request", "response")
 
 EventHooks = Mapping[str, Sequence[Callable[..., Any]]]
@@ -75,7 +73,7 @@ def checked_cert(cert: object, verify_ssl: VerifyTypes) -> Secret[CertTypes] | N
     return Secret(cert)  # type: ignore[arg-type]  # it was just checked
 
 
-def checked_proxy(proxy: object) -> Secret[str] | None:
+def checked_proxy(proxy: str | None) -> Secret[str] | None:
     """The URL of a proxy.
 
     Raises:
@@ -83,21 +81,10 @@ def checked_proxy(proxy: object) -> Secret[str] | None:
     """
     if proxy is None:
         return None
-    try:
-        if isinstance(proxy, str) and proxy.isprintable():
-            parts = urlsplit(proxy)
-            # `port` raises ValueError for one that is no number, or above 65535.
-            if parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0 and parts.path in ("", "/"):
-                from .proxies import parse_proxy
+    from .proxies import parse_proxy  # loads much, and few have one
 
-                parse_proxy(proxy)
-                return Secret(proxy)
-    except ValueError:
-        pass
-    raise ConfigurationError(
-        "argument `proxy`: this value is not accepted; give a URL such as 'http://user:password@proxy.example.com:3128'"
-        f" ({', '.join(_PROXY_SCHEMES)})"
-    )
+    parse_proxy(proxy)
+    return Secret(proxy)
 
 
 def checked_uds(uds: object, proxy: Secret[str] | None) -> str | None:

@@ -238,7 +238,7 @@ class Ranges:
     def begin(self, headers: Headers) -> None:
         """Learn from the head of an answer that has it all."""
         self._validator = self.total = None
-        if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        if _is_encoded(headers):
             return  # counts and ranges are of the encoded bytes, and decoded ones are written
         length = headers.get("content-length", "").strip()
         if length.isascii() and length.isdigit() and len(length) < 19:
@@ -267,6 +267,7 @@ class Ranges:
         tag = headers.get("etag")
         if (
             match is None
+            or _is_encoded(headers)
             or int(match[1]) != size
             or (total is not None and self.total is not None and total != self.total)
             or (tag is not None and (self._validator or "").startswith('"') and tag.strip() != self._validator)
@@ -276,6 +277,10 @@ class Ranges:
             raise HTTPProtocolError(f"asked for what follows byte {size}, got {said!r:.80}", transient=True)
         if total is not None:
             self.total = total
+
+
+def _is_encoded(headers: Headers) -> bool:
+    return headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
 
 
 def _strong_validator(headers: Headers) -> str | None:

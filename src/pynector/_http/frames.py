@@ -28,6 +28,9 @@ class FrameSplitter:
 
         Returns:
             The complete frames but GOAWAY, and the number of the last stream that a GOAWAY says was taken on.
+
+        Raises:
+            ValueError: A frame is larger than we allow.
         """
         data = self._buffer + data if self._buffer else data
         frames: list[bytes] = []
@@ -36,9 +39,8 @@ class FrameSplitter:
         while len(data) - position >= _HEAD:
             size = int.from_bytes(data[position : position + 3])
             if size > _MAX_SIZE:
-                # Not allowed: for h2 to say so.
-                position = len(data)
-                break
+                # h2 would say so only when all of it is there.
+                raise ValueError(f"a frame of {size} bytes")
             end = position + _HEAD + size
             if end > len(data):
                 break

@@ -29,3 +29,14 @@ def redact_logs_of(library: str) -> None:
     """Make the loggers of `library` hide credentials, once per process."""
     for name in ("http11", "http2", "proxy", "connection"):
         logging.getLogger(f"{library}.{name}").addFilter(_Redactor())
+
+
+@functools.cache
+def silence_header_tables() -> None:
+    """Keep hpack from logging, once per process: at DEBUG it writes every header, its table and all."""
+    for name in ("hpack.hpack", "hpack.table"):
+        logging.getLogger(name).addFilter(_is_not_debug)
+
+
+def _is_not_debug(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG

@@ -75,6 +75,9 @@ def parse_proxy(url: str, source: str = "argument `proxy`") -> Proxy:
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"{source}: expected the URL of a proxy, got {type(url).__name__}")
+    if not url.isprintable():
+        # Some parsers leave such characters out, so that others would see another URL.
+        raise ConfigurationError(f"{source}: the URL has a control character in it")
     found = _SCHEME.match(url)
     if found is None:
         raise ConfigurationError(f"{source}: the URL has no scheme; give {_FORM}")
@@ -224,11 +227,9 @@ def proxies_for(settings: EngineSettings) -> Proxies | None:
     """The proxies that an engine is to use; None if there are none.
 
     Raises:
-        ConfigurationError: The URL of a proxy is wrong, or a proxy is set together with a Unix socket.
+        ConfigurationError: The URL of a proxy is wrong.
     """
     if settings.proxy is not None:
-        if settings.uds is not None:
-            raise ConfigurationError("proxy and uds were given: a request goes through one of them, give one")
         proxy = parse_proxy(settings.proxy.get())
         return Proxies({b"http": proxy, b"https": proxy})
     if not settings.trust_env or settings.uds is not None:

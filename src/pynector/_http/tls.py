@@ -28,10 +28,6 @@ def server_context(settings: EngineSettings, library: str = "httpx") -> ssl.SSLC
     cert = None if settings.cert is None else settings.cert.get()
     context = _context(settings.verify_ssl, settings.trust_env, settings.http2, library, shared=cert is None)
     if cert is not None:
-        if isinstance(settings.verify_ssl, ssl.SSLContext):
-            raise ConfigurationError(
-                "cert and a whole ssl.SSLContext were given: load the certificate with its load_cert_chain()"
-            )
         _load_cert(context, cert)
     return context
 
@@ -89,7 +85,7 @@ def _offer(context: ssl.SSLContext, http2: bool) -> None:
 
 
 def _load_cert(context: ssl.SSLContext, cert: CertTypes) -> None:
-    certificate, key, password = _parts(cert)
+    certificate, key, password = _parts(*cert) if isinstance(cert, tuple) else _parts(cert)
     for path in (certificate, key):
         if path is not None:
             try:
@@ -109,17 +105,5 @@ def _load_cert(context: ssl.SSLContext, cert: CertTypes) -> None:
         raise ConfigurationError(f"argument `cert`: {named} can't be loaded: {exc}{hint}") from None
 
 
-def _parts(cert: CertTypes) -> tuple[Any, Any, Any]:
-    if isinstance(cert, str | os.PathLike):
-        return cert, None, None
-    if isinstance(cert, tuple) and len(cert) in (2, 3):
-        certificate, key, password = (*cert, None)[:3]
-        if (
-            isinstance(certificate, str | os.PathLike)
-            and isinstance(key, str | os.PathLike | None)
-            and isinstance(password, str | bytes | None)
-        ):
-            return certificate, key, password
-    raise ConfigurationError(
-        "argument `cert`: give the path of a PEM file, (certificate, key), or (certificate, key, password)"
-    )
+def _parts(certificate: Any, key: Any = None, password: Any = None) -> tuple[Any, Any, Any]:
+    return certificate, key, password

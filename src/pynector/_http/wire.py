@@ -74,8 +74,11 @@ class WireRequest:
         checked = Headers([(name.decode("ascii"), value)]).raw
         self.headers = [item for item in self.headers if item[0].lower() != name.lower()] + checked
 
+    def __str__(self) -> str:
+        return f"{self.method} {self.target.redacted}"
+
     def __repr__(self) -> str:
-        return f"<WireRequest {self.method} {self.target.redacted}>"
+        return f"<WireRequest {self}>"
 
 
 class WireBuilder:

@@ -4,6 +4,7 @@
 import importlib
 import time
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, cast
 
@@ -20,6 +21,9 @@ from .._messages.http import HttpMessage
 from ..errors import ConfigurationError
 from .attempts import Record
 from .engines.protocol import Answer, Engine, Exchange
+
+_refreshing: ContextVar[tuple[object, ...]] = ContextVar("pynector_refreshing", default=())
+"""The engines that get new credentials just now, for whom this runs: what that sends may go through one of them."""
 
 
 def credentialed(engine: Engine, auth: Sign | AuthFlow, builder: WireBuilder, codec: JsonCodec | None) -> Engine:
@@ -113,12 +117,14 @@ class SigningEngine:
 
     def _renew(self, response: HttpMessage, known: int) -> bool:
         """Get new credentials, unless another request did since `known`. Whether there are new ones."""
-        if self._refresh is None:
+        refreshing = _refreshing.get()
+        if self._refresh is None or self in refreshing:
             return False
         with self._lock:
             if self._renewals != known:
                 # Those who waited while it failed do not try it again, one after another.
                 return self._failed != known
+            token = _refreshing.set((*refreshing, self))
             try:
                 with users_code:
                     settle(self._refresh(response))
@@ -126,6 +132,8 @@ class SigningEngine:
                 self._failed = known
                 self._renewals += 1
                 raise
+            finally:
+                _refreshing.reset(token)
             # Not for one that was cancelled: nobody knows how far it came, so that the next one tries.
             self._renewals += 1
             return True

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from ..._concurrency.aio.colour import dispose
-from ..._concurrency.aio.locks import Event
+from ..._concurrency.aio.locks import Event, Mutex
 from ..._concurrency.aio.scopes import CancelScope, is_cancelled
 from .job import Job, as_error
 from .signal import AsyncSignal
@@ -186,6 +186,8 @@ class AsyncHanded:
         self._queue: deque[Job] = deque()
         self._idle: deque[Event] = deque()
         self._waking = False
+        # Between who wakes and who turns out to be awake: else one is on its way for ever that has arrived already.
+        self._mutex = Mutex()
         self._cancelled = False
         self._closed = False
         self.taken = 0
@@ -226,20 +228,21 @@ class AsyncHanded:
             if not self._queue and not self.ended:
                 await event.wait()
         finally:
-            try:
-                self._idle.remove(event)
-            except ValueError:
-                self._waking = False  # this was the one that was woken
+            with self._mutex:
+                try:
+                    self._idle.remove(event)
+                except ValueError:
+                    self._waking = False  # this was the one that was woken
 
     def wake(self) -> bool:
         """Wake an idle worker, if none is on its way already; False if none is idle."""
-        if self._waking:
-            return True
-        try:
+        with self._mutex:
+            if self._waking:
+                return True
+            if not self._idle:
+                return False
+            self._waking = True
             event = self._idle.pop()
-        except IndexError:
-            return False
-        self._waking = True
         event.set()
         return True
 

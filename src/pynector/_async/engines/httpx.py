@@ -24,7 +24,7 @@ from .http1 import AsyncHTTP1Connection
 from .protocol import Answer
 
 if TYPE_CHECKING:
-    from .http2 import AsyncHTTP2Stream
+    from .http2stream import AsyncHTTP2Stream
 
 AsyncResponse: TypeAlias = "AsyncHTTP1Connection | AsyncHTTP2Stream"
 
@@ -119,7 +119,7 @@ class AsyncHttpxEngine:
             _log(wire, response, reused)
         return lease, response, reader
 
-    async def give_up(self, lease: AsyncLease, response: "AsyncResponse | None") -> None:
+    async def give_up(self, lease: AsyncLease, response: "AsyncHTTP1Connection | AsyncHTTP2Stream | None") -> None:
         """Take a connection back in the middle of an exchange."""
         with shield():
             try:

@@ -39,7 +39,7 @@ class AsyncPermits:
         try:
             await host.acquire()
             try:
-                await self._all.acquire()
+                await self._acquire_one_of_all(host)
             except BaseException:
                 host.release()
                 raise
@@ -55,12 +55,26 @@ class AsyncPermits:
             host.release()
             self._leave(origin, host)
 
+    async def _acquire_one_of_all(self, host: "_Permits") -> None:
+        try:
+            self._all.acquire_nowait()
+        except WouldBlock:
+            with self._mutex:
+                host.held_up += 1
+            try:
+                await self._all.acquire()
+            finally:
+                with self._mutex:
+                    host.held_up -= 1
+                host.last_move = time.monotonic()
+
     def _host(self, origin: Origin, limit: int) -> "_Permits":
         with self._mutex:
             host = self._hosts.get(origin)
             if host is None:
                 name = origin.host.decode("ascii", "replace")
-                host = self._hosts[origin] = _Permits(limit, f"all {limit} connections to {name}", self._timeout)
+                text = f"all {limit} connections to {name}"
+                host = self._hosts[origin] = _Permits(limit, text, self._timeout, self._all)
             host.users += 1
             return host
 
@@ -76,25 +90,32 @@ class _Permits:
 
     Attributes:
         users: How many requests have a permit, or wait for one.
+        held_up: How many have a permit of this limit, and wait for one of the limit above it.
+        last_move: When a permit last came back, or one that was held up went on.
     """
 
-    __slots__ = ("_last_return", "_name", "_semaphore", "_timeout", "users")
+    __slots__ = ("_above", "_name", "_semaphore", "_timeout", "held_up", "last_move", "users")
 
-    def __init__(self, limit: int, name: str, timeout: float | None) -> None:
+    def __init__(self, limit: int, name: str, timeout: float | None, above: "_Permits | None" = None) -> None:
         self._semaphore = Semaphore(limit)
         self._name = name
         self._timeout = timeout
-        self._last_return = 0.0
+        self._above = above
         self.users = 0
+        self.held_up = 0
+        self.last_move = 0.0
+
+    def acquire_nowait(self) -> None:
+        self._semaphore.acquire_nowait()
 
     async def acquire(self) -> None:
         try:
-            self._semaphore.acquire_nowait()
+            self.acquire_nowait()
         except WouldBlock:
             await self._wait()
 
     def release(self) -> None:
-        self._last_return = time.monotonic()
+        self.last_move = time.monotonic()
         self._semaphore.release()
 
     async def _wait(self) -> None:
@@ -105,7 +126,11 @@ class _Permits:
                 await self._semaphore.acquire()
                 return
             # Many requests may wait for long; that is an error only if the connections in use come to nothing.
-            silence = time.monotonic() - max(started, self._last_return)
+            last_move = max(started, self.last_move)
+            if self.held_up and self._above is not None:
+                # Not in use yet: their turn comes as the connections of the other hosts come back.
+                last_move = max(last_move, self._above.last_move)
+            silence = time.monotonic() - last_move
             if self._timeout is None or silence >= self._timeout:
                 raise ConnectionTimeoutError(
                     f"{self._name} were in use, and none came back within {self._timeout} s", phase="pool"

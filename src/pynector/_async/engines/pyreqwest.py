@@ -66,15 +66,15 @@ class AsyncPyreqwestEngine:
 
     async def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
         """Send `wire` with `headers` and read the whole answer."""
-        deadline = current_effective_deadline()
         body = wire.body
         if self._limited or (body is not None and (isinstance(body, StreamBody) or len(body) > LARGE)):
-            exchange = await self._open(wire, headers, record, deadline)
+            exchange = await self._open(wire, headers, record, whole=True)
             content = await exchange.read()
             return Answer(exchange.status_code, exchange.headers, exchange.http_version, content)
         origin = wire.target.origin
         await self._permits.acquire(origin)
         try:
+            deadline = current_effective_deadline()
             doubt = record.unanswered
             try:
                 request = await self._request(self._client_for_origin(origin), wire, headers, deadline)
@@ -102,8 +102,7 @@ class AsyncPyreqwestEngine:
 
     async def stream(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "AsyncPyreqwestExchange":
         """Send `wire` with `headers` and wait for the head of the answer."""
-        # The deadline of the caller may be for the head alone, so the exchange is not told.
-        return await self._open(wire, headers, record, inf)
+        return await self._open(wire, headers, record, whole=False)
 
     async def aclose(self) -> None:
         """Close every idle connection; those in use are closed when their exchange ends."""
@@ -125,12 +124,16 @@ class AsyncPyreqwestEngine:
             raise
 
     async def _open(
-        self, wire: WireRequest, headers: RawHeaders, record: Record, deadline: float
+        self, wire: WireRequest, headers: RawHeaders, record: Record, *, whole: bool
     ) -> "AsyncPyreqwestExchange":
         origin = wire.target.origin
         upload: AsyncUpload | None = None
         await self._permits.acquire(origin)
         try:
+            deadline = current_effective_deadline()
+            if not whole and deadline != -inf:
+                # It may be for the head of the answer alone, so the exchange is not told.
+                deadline = inf
             doubt = record.unanswered
             try:
                 body = wire.body

@@ -40,10 +40,8 @@ async def open_socks_tunnel(stream: "AsyncNetworkStream", proxy: Proxy, origin: 
     """
     from socksio import ProtocolError, socks5
 
-    credentials = None if proxy.credentials is None else proxy.credentials.get()
-    method = (
-        socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED if credentials is None else socks5.SOCKS5AuthMethod.USERNAME_PASSWORD
-    )
+    methods = socks5.SOCKS5AuthMethod
+    method = methods.NO_AUTH_REQUIRED if proxy.credentials is None else methods.USERNAME_PASSWORD
     host = origin.host.decode("ascii")
     if len(host) > 255:
         raise HTTPProxyError(f"the name of the host is too long for the proxy {proxy}", sent=False)
@@ -54,10 +52,11 @@ async def open_socks_tunnel(stream: "AsyncNetworkStream", proxy: Proxy, origin: 
         # Read to the byte: a reply may come in pieces, and what follows the last one is not for us.
         reply = connection.receive_data(await _read(stream, 2, timeout))
         if reply.method != method:
-            text = "asks for a user and a password" if credentials is None else "takes no user and password"
+            text = "asks for a user and a password" if proxy.credentials is None else "takes no user and password"
             raise HTTPProxyError(f"the proxy {proxy} {text}", sent=False)
-        if credentials is not None:
-            connection.send(socks5.SOCKS5UsernamePasswordRequest(*credentials))
+        if proxy.credentials is not None:
+            # Never in a variable: a crash report may show those.
+            connection.send(socks5.SOCKS5UsernamePasswordRequest(*proxy.credentials.get()))
             await stream.write(connection.data_to_send(), timeout)
             try:
                 accepted = connection.receive_data(await _read(stream, 2, timeout)).success

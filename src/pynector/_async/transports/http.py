@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from ..._concurrency.aio.colour import ColourGuard
 from ..._concurrency.aio.locks import Mutex
-from ..._concurrency.aio.scopes import move_on_after
+from ..._concurrency.aio.scopes import move_on_after, shield
 from ..._config import UNSET, Secret, UnsetType, check_timeout, resolve
 from ..._http.arguments import (
     KEEPALIVE_EXPIRY,
@@ -322,6 +322,7 @@ class AsyncHTTPTransport(ColourGuard):
             following = following_request(wire, answer.status_code, answer.headers, len(history))
             if following is None:
                 break
+            record.answered()
             history = (*history, self.response(wire, answer, answer.content, 0.0, ()))
             wire = following
         record.answered()
@@ -373,8 +374,10 @@ class AsyncHTTPTransport(ColourGuard):
                     return wire, exchange, history
                 content = await exchange.read()
             except BaseException:
-                await exchange.aclose()
+                with shield():
+                    await exchange.aclose()
                 raise
+            record.answered()
             history = (*history, self.response(wire, exchange, content, 0.0, ()))
             wire = following
 

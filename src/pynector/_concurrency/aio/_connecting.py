@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import anyio
 
-from ..threads._connecting import NEXT_AFTER, Address, Lookup, by_turns, literal, open_socket
+from .._addresses import NEXT_AFTER, Address, Lookup, by_turns, literal, open_socket
 from ..threads._workers import pool
 from ._network import SocketChannel
 from ._waiting import Wait

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar, cast
 
-from ..threads._network import CHUNK, read_more, torn
+from .._channels import CHUNK, read_more, torn
 from ..threads._polling import is_readable
 from ._waiting import Wait
 from .locks import Lock

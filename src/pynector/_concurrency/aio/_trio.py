@@ -8,8 +8,10 @@ from contextlib import suppress
 
 import trio
 
-from ..threads._network import torn
+from .._addresses import NEXT_AFTER, Address, Lookup, by_turns, literal, open_socket
+from .._channels import torn
 from ..threads._polling import is_readable
+from ..threads._workers import pool
 from ._connecting import connect_unix
 from ._network import RETRY, TURN
 
@@ -105,6 +107,76 @@ class TrioChannel:
             self.sock.close()
 
 
+async def _resolve(host: str, port: int, deadline: float) -> list[Address]:
+    if found := literal(host, port):
+        return found
+    token = trio.lowlevel.current_trio_token()
+    done = trio.Event()
+
+    def tell() -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(done.set)
+
+    lookup = Lookup(host, port, tell)
+    with trio.CancelScope(deadline=deadline):
+        # Trio's own threads would not do: a few lookups that hang would take them from everybody else.
+        pool.submit(lookup)
+        await done.wait()
+        return lookup.result()
+    raise TimeoutError("The name lookup timed out")
+
+
+async def _connect(address: Address, local_address: str | None) -> socket.socket:
+    sock, connected = open_socket(address, local_address)
+    if not connected:
+        try:
+            await trio.lowlevel.wait_writable(sock)
+            if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(code, os.strerror(code))
+        except BaseException:
+            sock.close()
+            raise
+    return sock
+
+
+async def _race(addresses: list[Address], local_address: str | None) -> socket.socket:
+    winner: socket.socket | None = None
+    failure = OSError("getaddrinfo returned no address")
+
+    async def attempt(address: Address, failed: trio.Event) -> None:
+        nonlocal winner, failure
+        try:
+            sock = await _connect(address, local_address)
+        except OSError as error:
+            failure = error
+            failed.set()
+            return
+        if winner is None:
+            winner = sock
+            nursery.cancel_scope.cancel()
+        else:
+            sock.close()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                failed = trio.Event()
+                nursery.start_soon(attempt, address, failed)
+                # The next one may start after a while, or at once if this one fails.
+                with trio.move_on_after(NEXT_AFTER):
+                    await failed.wait()
+    except BaseException:
+        if winner is not None:
+            winner.close()
+        raise
+    if winner is not None:
+        return winner
+    try:
+        raise failure
+    finally:
+        del failure  # its traceback refers to this frame
+
+
 class TrioNetwork:
     """Connections on trio."""
 
@@ -116,12 +188,10 @@ class TrioNetwork:
 
     async def connect_tcp(self, host: str, port: int, deadline: float, local_address: str | None) -> socket.socket:
         """Connect to the address of a host that answers first; the deadline is for all of them together."""
-        stream: trio.SocketStream | None = None
+        addresses = [*by_turns(await _resolve(host, port, deadline))]
         with trio.CancelScope(deadline=deadline):
-            stream = await trio.open_tcp_stream(host, port, local_address=local_address)
-        if stream is None:
-            raise TimeoutError("The connect operation timed out")
-        return socket.socket(fileno=stream.socket.detach())
+            return await _race(addresses, local_address)
+        raise TimeoutError("The connect operation timed out")
 
     async def connect_unix(self, path: str, deadline: float) -> socket.socket:
         """Connect to a Unix domain socket."""

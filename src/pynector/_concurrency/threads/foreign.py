@@ -1,7 +1,7 @@
 """Driving coroutines of a foreign library that knows asyncio only."""
 
-from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Callable, Coroutine, Iterator
+from functools import cache
 from math import inf
 from time import monotonic
 from typing import Any, TypeVar, cast
@@ -12,6 +12,14 @@ from ._parking import Task, current
 __all__ = ["Feed", "OutOfPatienceError", "drive_feeding", "driver", "finished", "start"]
 
 T = TypeVar("T")
+
+
+@cache
+def _running_loop() -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    """How asyncio is asked for the loop of this thread, and told. Imported late: other blocking code needs none."""
+    from asyncio import _get_running_loop, _set_running_loop
+
+    return _get_running_loop, _set_running_loop
 
 
 def driver() -> Callable[[Coroutine[Any, Any, T]], T]:
@@ -28,17 +36,18 @@ def driver() -> Callable[[Coroutine[Any, Any, T]], T]:
 
 def _drive(steps: Coroutine[Any, Any, T]) -> T:
     task = current()
-    loop: Any = StandIn(task.wake)
+    loop = StandIn(task.wake)
     # A notebook has a loop of its own in this thread: it is back whenever this code is not looking.
-    outer = _get_running_loop()
+    get_loop, set_loop = _running_loop()
+    outer = get_loop()
     task.waits += 1
     try:
         while True:
             try:
-                _set_running_loop(loop)
+                set_loop(loop)
                 asked_again = steps.send(None) is None
             finally:
-                _set_running_loop(outer)
+                set_loop(outer)
             if not asked_again:
                 task.park()
     except StopIteration as stop:
@@ -72,17 +81,18 @@ def drive_feeding(
         Exception: Whatever the source has raised.
     """
     task = current()
-    outer = _get_running_loop()
+    get_loop, set_loop = _running_loop()
+    outer = get_loop()
     feed.attach(task.wake)
     until = inf if patience is None else monotonic() + patience
     task.waits += 1
     try:
         while True:
             try:
-                _set_running_loop(cast("Any", feed))
+                set_loop(feed)
                 asked_again = steps.send(None) is None
             finally:
-                _set_running_loop(outer)
+                set_loop(outer)
             if feed.wanted():
                 feed.deliver(next((chunk for chunk in chunks if chunk), None))
                 until = inf if patience is None else monotonic() + patience
@@ -131,12 +141,13 @@ def start(steps: Coroutine[Any, Any, object]) -> None:
     Args:
         steps: The coroutine.
     """
-    outer = _get_running_loop()
+    get_loop, set_loop = _running_loop()
+    outer = get_loop()
     try:
-        _set_running_loop(cast("Any", StandIn(_ignore)))
+        set_loop(StandIn(_ignore))
         steps.send(None)
     finally:
-        _set_running_loop(outer)
+        set_loop(outer)
 
 
 def _ignore() -> None:

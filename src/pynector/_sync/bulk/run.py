@@ -11,6 +11,7 @@ from ..._concurrency.threads.inputs import read_apart
 from ..._concurrency.threads.scopes import move_on_at, shield
 from ..._concurrency.threads.tasks import TaskGroup, create_task_group, current_task
 from ..._messages.outcome import Outcome, RunStats
+from ..._mutex import forks
 from ..._progress import ProgressCallback
 from .crew import Crew
 from .inputs import open_source, source_error
@@ -57,6 +58,7 @@ class BatchRun(ColourGuard):
         self._crew.wanted = 0 if ordered else None
         self._group: TaskGroup | None = None
         self._task: object = None
+        self._forks = forks[0]
         self._reads_here = False
         self._raised = False
         # Of an ordered run: what came before its turn.
@@ -116,9 +118,15 @@ class BatchRun(ColourGuard):
         if group is None:
             raise RuntimeError("this run was not entered, or was left before")
         self._crew.stopped = True
-        group.cancel_scope.cancel()
         if current_task() is not self._task:
+            # Not by the group, which would cancel whoever entered it, whatever that does by now.
+            self._crew.halt()
+            if exc_type is GeneratorExit:
+                # It is in a generator that nobody has closed: the garbage collector does, and has nobody to tell.
+                self._close_progress()
+                return
             raise RuntimeError("a run must be left in the task that entered it")
+        group.cancel_scope.cancel()
         self._group = None
         try:
             # Errors of the body are its own. An interrupt is the group's too: it waits only briefly for its tasks then.
@@ -176,6 +184,10 @@ class BatchRun(ColourGuard):
             if self._task is None:
                 raise RuntimeError("a run is read inside its block: `with client.stream_batch(...) as run`")
             raise RuntimeError("this run has ended: its block was left")
+        if self._forks != forks[0]:
+            raise RuntimeError(
+                "this run is of the parent process, as are its tasks: begin another one in a forked child"
+            )
         if current_task() is not self._task:
             raise RuntimeError("a run is read in the task that entered it: pass its outcomes on to other tasks instead")
 

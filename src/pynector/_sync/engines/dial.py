@@ -86,7 +86,7 @@ class Dialer:
                     return ForwardConnection(self._httpcore, stream, proxy.authorization)
                 stream = self._tunnel(proxy, stream, origin)
             if origin.scheme == b"https":
-                stream = stream.start_tls(self._ssl_context, origin.host.decode("ascii"), self._timeout)
+                stream = stream.start_tls(self._ssl_context, _name(origin), self._timeout)
             return self._connection(origin, stream)
         except BaseException:
             with shield():
@@ -106,7 +106,7 @@ class Dialer:
 
     def _reach(self, origin: Origin) -> "NetworkStream":
         if self._uds is None:
-            return self._backend.connect_tcp(origin.host.decode("ascii"), origin.port, self._timeout)
+            return self._backend.connect_tcp(_address(origin), origin.port, self._timeout)
         try:
             return self._backend.connect_unix_socket(self._uds, self._timeout)
         except self._httpcore.ConnectError as exc:
@@ -129,14 +129,11 @@ class Dialer:
     def _tunnel_by_http(self, proxy: Proxy, stream: "NetworkStream", origin: Origin) -> "NetworkStream":
         host = b"[%b]" % origin.host if b":" in origin.host else origin.host
         target = b"%b:%d" % (host, origin.port)
-        headers = [(b"Host", target)]
-        if (authorization := proxy.authorization) is not None:
-            headers.append((b"Proxy-Authorization", authorization))
         at = self._httpcore.Origin(proxy.scheme.encode(), proxy.host.encode(), proxy.port)
         request = self._httpcore.Request(
             b"CONNECT",
             self._httpcore.URL(scheme=at.scheme, host=at.host, port=at.port, target=target),
-            headers=headers,
+            headers=_connect_headers(proxy, target),
             extensions={"timeout": {"read": self._timeout, "write": self._timeout}},
         )
         connection = self._httpcore.HTTP11Connection(at, stream)
@@ -168,6 +165,25 @@ class Dialer:
             if died_before_answer(exc):
                 raise httpcore.ConnectError(f"{where}: it hung up") from exc
             raise HTTPProxyError(f"the proxy {proxy} does not speak HTTP: {exc}", sent=False) from exc
+
+
+def _address(origin: Origin) -> str:
+    """The host as a name lookup takes it: the zone of an IPv6 address stands behind "%25" in a URL (RFC 6874)."""
+    host = origin.host.decode("ascii")
+    return host.replace("%25", "%", 1) if ":" in host else host
+
+
+def _name(origin: Origin) -> str:
+    """The host as a certificate names it: a zone means something on this machine only."""
+    host = origin.host.decode("ascii")
+    return host.partition("%")[0] if ":" in host else host
+
+
+def _connect_headers(proxy: Proxy, target: bytes) -> list[tuple[bytes, bytes]]:
+    # In no variable of a function that waits: a crash report may show those.
+    authorization = proxy.authorization
+    headers = [(b"Host", target)]
+    return headers if authorization is None else [*headers, (b"Proxy-Authorization", authorization)]
 
 
 def _protocol(stream: "NetworkStream") -> str | None:

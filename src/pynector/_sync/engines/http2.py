@@ -16,29 +16,28 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
+import hpack
 
-from ..._concurrency.threads.clock import checkpoint_if_cancelled, current_time
-from ..._concurrency.threads.colour import MULTIPLEX, iterate
-from ..._concurrency.threads.locks import Event, Lock
-from ..._concurrency.threads.scopes import CancelScope, current_effective_deadline, move_on_after, move_on_at
-from ..._concurrency.threads.tasks import create_task_group
+from ..._concurrency.threads.colour import iterate
+from ..._concurrency.threads.locks import Event
+from ..._concurrency.threads.scopes import move_on_after
 from ..._http.body import StreamBody
 from ..._http.frames import FrameSplitter
+from ..._http.logs import silence_header_tables
 from ..._http.wire import RawHeaders, WireRequest
 from ...errors import HTTPProtocolError
-from .http1 import MAX_HEAD_SIZE, MAX_INTERIM, READ_SIZE
+from .http1 import MAX_HEAD_SIZE, READ_SIZE
+from .http2stream import STREAM_WINDOW, HTTP2Stream
+from .http2writer import GRACE, FrameWriter
 
 if TYPE_CHECKING:
     from httpcore import NetworkStream
 
-STREAM_WINDOW: Final = 1024 * 1024
-"""Bytes of one body that may wait to be read."""
 CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 """Bytes under way of all bodies. Room is made as they come in: a body that nobody reads never stops the others."""
 _FLUSH: Final = 64 * 1024
-_SMALL: Final = 16 * 1024
-_GRACE: Final = 0.1
-"""Seconds that a cancelled task may go on with a write: half a frame would be the end of every other request."""
+# How often an idle connection is read from before it is used: who has more to say than this is better left alone.
+_MOST_NEWS: Final = 16
 
 # Of HTTP/1.1 and of one hop: they have no place here (RFC 9113, 8.2.2).
 _LEFT_OUT: Final = frozenset(
@@ -59,6 +58,7 @@ class HTTP2Connection:
     """
 
     def __init__(self, httpcore: ModuleType, stream: "NetworkStream") -> None:
+        silence_header_tables()
         self._core = httpcore
         self._stream = stream
         self._h2 = h2.connection.H2Connection(
@@ -76,15 +76,16 @@ class HTTP2Connection:
         )
         # Of a server, and some take offence at it.
         del self._h2.local_settings[codes.ENABLE_CONNECT_PROTOCOL]
+        self._h2.decoder = _Decoder(max_header_list_size=MAX_HEAD_SIZE)
+        self._writer = FrameWriter(httpcore, stream, self._h2.data_to_send, self._lose)
         self._frames = FrameSplitter()
         self._streams: dict[int, HTTP2Stream] = {}
         # Those that wait while another one reads, longest first.
         self._waiting: dict[HTTP2Stream, Event] = {}
         self._reader: object | None = None
-        self._writing = Lock()
-        self._mute = False
         self._closed = False
         self._greeted = False
+        self._lost: str | None = None
         self._uncredited = 0
         self._last_read = 0.0
         self.reusable = True
@@ -98,14 +99,22 @@ class HTTP2Connection:
         """
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
-        self._flush(timeout)
-        while not self._greeted:
-            # Before them nobody knows how many requests it takes at once.
-            data = self._stream.read(READ_SIZE, timeout)
-            if not data:
-                raise self._core.ConnectError("the server hung up instead of sending its HTTP/2 settings")
-            self._take(data)
-        self._flush(timeout)
+        core = self._core
+        try:
+            self._writer.flush(timeout)
+            while not self._greeted:
+                # Before them nobody knows how many requests it takes at once.
+                data = self._stream.read(READ_SIZE, timeout)
+                if not data:
+                    raise core.ConnectError("the server hung up instead of sending its HTTP/2 settings")
+                self._take(data)
+                if self._lost is not None:
+                    raise core.RemoteProtocolError(self._lost)
+            self._writer.flush(timeout)
+        except (core.ReadTimeout, core.WriteTimeout) as exc:
+            raise core.ConnectTimeout("the server did not send its HTTP/2 settings within the timeout") from exc
+        except core.ReadError as exc:
+            raise core.ConnectError(f"no HTTP/2 settings from the server: {exc}") from exc
 
     def request(self, wire: WireRequest, headers: RawHeaders, timeout: float | None) -> "HTTP2Stream":
         """Send a request and wait for the head of its answer.
@@ -126,24 +135,35 @@ class HTTP2Connection:
             (b":scheme", wire.target.origin.scheme),
             (b":path", wire.target.path),
         ]
-        fields += [(lower, value) for name, value in headers if (lower := name.lower()) not in _LEFT_OUT]
+        fields += [
+            (lower, value)
+            for name, value in headers
+            if (lower := name.lower()) not in _LEFT_OUT and (lower != b"te" or value == b"trailers")
+        ]
+        if not self.reusable:
+            raise _not_taken("the HTTP/2 connection takes no further request")
         try:
             number = self._h2.get_next_available_stream_id()
             self._h2.send_headers(number, fields, end_stream=not body)
-        except h2.exceptions.ProtocolError as exc:
-            # Too many at once, or all numbers are used up.
+        except (h2.exceptions.TooManyStreamsError, h2.exceptions.NoAvailableStreamIDError) as exc:
             self.reusable = self.reusable and isinstance(exc, h2.exceptions.TooManyStreamsError)
             raise _not_taken(f"the HTTP/2 connection takes no request: {exc}") from exc
-        stream = self._streams[number] = HTTP2Stream(self, number, timeout)
+        except h2.exceptions.ProtocolError as exc:
+            # Headers were encoded that never go out: the server would misread all that follow.
+            self.reusable = False
+            # Its text may quote a header.
+            raise self._core.LocalProtocolError("not a valid request in HTTP/2") from exc.with_traceback(None)
+        stream = HTTP2Stream(self, number, timeout, bodiless=wire.method == "HEAD")
+        self._streams[number] = stream
         stream.sent = not body
         try:
-            self._flush(timeout)
+            self._writer.flush(timeout)
             if body:
                 self._send_body(stream, body)
             self.wait(stream, stream.has_head)
             if not stream.status_code:
                 stream.raise_failure()
-                raise self._core.RemoteProtocolError("the answer has no status")
+                raise self.remote_error("the answer has no status")
         except BaseException:
             stream.end()
             raise
@@ -162,12 +182,12 @@ class HTTP2Connection:
                     conn.send_data(stream.number, view[sent : sent + size].tobytes())
                     sent += size
                     room -= size
-                self._flush(stream.timeout)
+                self._writer.flush(stream.timeout)
                 stream.touch()
         if not stream.over:
             conn.end_stream(stream.number)
             stream.sent = True
-            self._flush(stream.timeout)
+            self._writer.flush(stream.timeout)
             stream.touch()
 
     def wait(self, stream: "HTTP2Stream", happened: Callable[[], bool]) -> None:
@@ -235,7 +255,7 @@ class HTTP2Connection:
             self._take(data)
         else:
             self._lose("the server hung up")
-        self._flush(stream.timeout)
+        self._writer.nudge(stream.timeout)
 
     def _silent(self, stream: "HTTP2Stream") -> Exception:
         if self._last_read <= stream.heard:
@@ -249,7 +269,7 @@ class HTTP2Connection:
         try:
             frames, goodbye = self._frames.split(data)
             events = self._h2.receive_data(frames)
-        except h2.exceptions.ProtocolError as exc:
+        except Exception as exc:  # h2 lets through some that are not its own
             self._lose(f"the server broke the rules of HTTP/2: {exc}", broken=True)
             return
         for event in events:
@@ -288,11 +308,9 @@ class HTTP2Connection:
         elif kind is events.ResponseReceived:
             stream.take_head(event.headers)
         elif kind is events.InformationalResponseReceived:
-            stream.interim += 1
-            if stream.interim > MAX_INTERIM:
-                stream.fail(self._core.RemoteProtocolError(f"more than {MAX_INTERIM} interim answers (1xx)"))
+            stream.take_interim()
         elif kind is events.StreamEnded:
-            stream.over = True
+            stream.take_end()
         elif kind is events.StreamReset:
             self._reset(stream, event.error_code)
         self._wake(stream)
@@ -314,77 +332,43 @@ class HTTP2Connection:
             text = why
         else:
             text = f"{why}: Server disconnected without sending a response."
-        stream.fail(self._core.RemoteProtocolError(text))
+        stream.fail(self.remote_error(text))
 
-    def _lose(self, why: str, *, broken: bool = False) -> None:
-        """Tell every stream that the connection is gone."""
+    def remote_error(self, text: str) -> Exception:
+        """What is raised if the server does not do as it should."""
+        error: Exception = self._core.RemoteProtocolError(text)
+        return error
+
+    def _lose(self, why: str | None, *, broken: bool = False) -> None:
+        """Tell every stream that the connection is gone. Without a reason: that nobody can be sent any more on it."""
         self.reusable = False
-        self._mute = True
+        if why is None or self._lost is not None:
+            return
+        self._lost = why
+        self._writer.mute = True
         for stream in self._streams.values():
             if not stream.over:
                 self._cut(stream, why, broken=broken)
         self._wake_all()
 
-    def _flush(self, timeout: float | None) -> None:
-        """Send what h2 has to say."""
-        with self._writing:
-            data = self._h2.data_to_send()
-            if not data or self._mute:
-                return
-            try:
-                (self._write_whole(data, timeout) if MULTIPLEX else self._write(data, timeout))
-            except self._core.WriteError:
-                # There may be answers to be read all the same.
-                self._mute = True
-                self.reusable = False
-
-    def _write(self, data: bytes, timeout: float | None) -> None:
-        try:
-            self._stream.write(data, timeout)
-        except self._core.WriteError:
-            raise
-        except BaseException:
-            # Half a frame may be out: nothing can follow it.
-            self._lose("the connection was given up in the middle of a write")
-            raise
-
-    def _write_whole(self, data: bytes, timeout: float | None) -> None:
-        """Write even if this task is cancelled, for a moment: others have requests on this connection."""
-        if len(data) <= _SMALL:
-            # For so little there is nearly always room. If not, only a deadline cuts it short.
-            limit = max(current_effective_deadline(), current_time()) + _GRACE
-            with move_on_at(limit, shield=True):
-                self._write(data, timeout)
-            checkpoint_if_cancelled()
-            return
-        whole, written = CancelScope(shield=True), Event()
-        error: Exception | None = None
-        with create_task_group() as group:
-            group.start_soon(_give_grace, whole, written)
-            with whole:
-                try:
-                    self._write(data, timeout)
-                except Exception as exc:
-                    error = exc
-            written.set()
-            group.cancel_scope.cancel()
-        if error is not None:
-            raise error
-
     def is_alive(self) -> bool:
         """Whether an idle connection can be used, after reading what came meanwhile."""
         self._reader = self
         try:
-            while self.reusable and self._stream.get_extra_info("is_readable"):
+            for _ in range(_MOST_NEWS):
+                if not (self.reusable and self._stream.get_extra_info("is_readable")):
+                    break
                 try:
-                    data = self._stream.read(READ_SIZE, _GRACE)
+                    data = self._stream.read(READ_SIZE, GRACE)
                 except self._core.ReadTimeout:
                     break  # a part of a TLS record
                 if data:
                     self._take(data)
                 else:
                     self._lose("the server hung up")
-            self._flush(_GRACE)
+            else:
+                self.reusable = False
+            self._writer.flush(GRACE)
         except Exception:
             self.reusable = False
         finally:
@@ -399,18 +383,20 @@ class HTTP2Connection:
     def credit(self, stream: "HTTP2Stream", size: int) -> None:
         """Let the server send more for a stream: so much was read."""
         self._h2.increment_flow_control_window(size, stream.number)
-        self._flush(stream.timeout)
+        self._writer.nudge(stream.timeout)
 
     def forget(self, stream: "HTTP2Stream") -> None:
         """End a stream, and tell the server if it does not know."""
-        if self._streams.pop(stream.number, None) is None or (stream.over and stream.sent) or self._mute:
+        if self._streams.pop(stream.number, None) is None or (stream.over and stream.sent) or self._writer.mute:
             return
         try:
             self._h2.reset_stream(stream.number, h2.errors.ErrorCodes.CANCEL)
         except h2.exceptions.ProtocolError:
             return  # it is over on the wire
-        with move_on_after(_GRACE, shield=True):
-            self._flush(stream.timeout)
+        if self._writer.has_room():
+            # Otherwise whoever writes next takes it along.
+            with move_on_after(GRACE, shield=True):
+                self._writer.flush(stream.timeout)
 
     def close(self) -> None:
         """Take leave and close the connection."""
@@ -419,10 +405,11 @@ class HTTP2Connection:
         self._closed = True
         self.reusable = False
         try:
-            if not self._mute:
+            if not self._writer.mute:
                 self._h2.close_connection()
-                with move_on_after(_GRACE, shield=True):
-                    self._flush(_GRACE)
+                if self._writer.has_room():
+                    with move_on_after(GRACE, shield=True):
+                        self._writer.flush(GRACE)
         except Exception:  # noqa: S110 - it was a courtesy
             pass
         finally:
@@ -430,134 +417,17 @@ class HTTP2Connection:
             self._stream.close()
 
 
-class HTTP2Stream:
-    """One request, and the answer that is coming in.
-
-    Attributes:
-        status_code: Of the answer.
-        headers: Of the answer, as they came.
-        http_version: `HTTP/2`.
-        complete: Whether the answer was read to its end.
-        number: Of the stream.
-        timeout: The longest silence of the server about it, in seconds.
-        heard: When something was last heard about it, or sent.
-        interim: How many 1xx answers have come.
-        sent: Whether the request is out to its end.
-        over: Whether nothing more comes in.
-    """
-
-    __slots__ = (
-        "_chunks",
-        "_connection",
-        "_failure",
-        "_uncredited",
-        "complete",
-        "headers",
-        "heard",
-        "http_version",
-        "interim",
-        "number",
-        "over",
-        "sent",
-        "status_code",
-        "timeout",
-    )
-
-    def __init__(self, connection: HTTP2Connection, number: int, timeout: float | None) -> None:
-        self._connection = connection
-        self._chunks: list[bytes] = []
-        self._failure: Exception | None = None
-        self._uncredited = 0
-        self.status_code = 0
-        self.headers: RawHeaders = []
-        self.http_version = "HTTP/2"
-        self.complete = False
-        self.number = number
-        self.timeout = timeout
-        self.heard = time.monotonic()
-        self.interim = 0
-        self.sent = False
-        self.over = False
-
-    def receive(self) -> bytes:
-        """The next piece of the body as it is on the wire; empty at its end.
-
-        Raises:
-            Exception: Those of httpcore.
-        """
-        if not (self._chunks or self.over):
-            self._connection.wait(self, self.has_news)
-        if self._chunks:
-            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks.clear()
-            if self._uncredited >= STREAM_WINDOW // 2 and not self.over:
-                size, self._uncredited = self._uncredited, 0
-                self._connection.credit(self, size)
-            return data
-        self.raise_failure()
-        self.complete = True
-        return b""
-
-    def end(self) -> None:
-        """Be done with it: what was not read is not wanted any more."""
-        self._connection.forget(self)
-
-    def take_head(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep the head of the answer."""
-        for name, value in headers:
-            if name == b":status":
-                self.status_code = int(value) if value.isdigit() else 0
-            elif not name.startswith(b":"):
-                self.headers.append((name, value))
-
-    def take_data(self, data: bytes, size: int) -> None:
-        """Keep a piece of the body, which counts for `size` bytes in its window."""
-        if data:
-            self._chunks.append(data)
-        self._uncredited += size
-
-    def fail(self, error: Exception) -> None:
-        """End it with an error, unless it has one."""
-        if self._failure is None:
-            self._failure = error
-        self.over = True
-
-    def raise_failure(self) -> None:
-        """Raise the error it ended with, if there is one."""
-        if self._failure is not None:
-            raise self._failure
-
-    def touch(self) -> None:
-        """Something was heard about it, or sent."""
-        self.heard = time.monotonic()
-
-    def patience(self) -> float | None:
-        """Seconds that may pass until something must be heard."""
-        return None if self.timeout is None else max(0.0, self.heard + self.timeout - time.monotonic())
-
-    def has_head(self) -> bool:
-        """Whether the head of the answer is there, or never comes."""
-        return bool(self.status_code) or self.over
-
-    def has_news(self) -> bool:
-        """Whether there is a piece of the body, or its end."""
-        return bool(self._chunks) or self.over
-
-    def may_send(self) -> bool:
-        """Whether the server takes more of our body, or no longer wants it."""
-        return self.over or self._connection.window(self.number) > 0
-
-
-def _give_grace(scope: CancelScope, written: Event) -> None:
-    """Cancel a shielded write, but only a moment after the task around it was cancelled."""
-    try:
-        written.wait()
-    finally:
-        with move_on_after(_GRACE, shield=True):
-            written.wait()
-        scope.cancel()
-
-
 def _not_taken(text: str) -> HTTPProtocolError:
     # Nothing was done with it (RFC 9113, 8.7), so that whatever it is may be sent again.
     return HTTPProtocolError(text, sent=False, transient=True)
+
+
+class _Decoder(hpack.Decoder):
+    """Hides Content-Length from h2, for which a body of another length is the end of the whole connection."""
+
+    def decode(self, data: bytes | memoryview, raw: bool = False) -> Iterable[hpack.HeaderTuple]:
+        """The headers in a header block."""
+        return [
+            hpack.HeaderTuple(b"Content-Length", field[1]) if field[0] == b"content-length" else field
+            for field in super().decode(bytes(data), raw)
+        ]

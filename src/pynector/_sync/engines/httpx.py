@@ -25,7 +25,7 @@ from .http1 import HTTP1Connection
 from .protocol import Answer
 
 if TYPE_CHECKING:
-    from .http2 import HTTP2Stream
+    from .http2stream import HTTP2Stream
 
 Response: TypeAlias = "HTTP1Connection | HTTP2Stream"
 
@@ -120,7 +120,7 @@ class HttpxEngine:
             _log(wire, response, reused)
         return lease, response, reader
 
-    def give_up(self, lease: Lease, response: "Response | None") -> None:
+    def give_up(self, lease: Lease, response: "HTTP1Connection | HTTP2Stream | None") -> None:
         """Take a connection back in the middle of an exchange."""
         with shield():
             try:

@@ -67,15 +67,15 @@ class PyreqwestEngine:
 
     def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
         """Send `wire` with `headers` and read the whole answer."""
-        deadline = current_effective_deadline()
         body = wire.body
         if self._limited or (body is not None and (isinstance(body, StreamBody) or len(body) > LARGE)):
-            exchange = self._open(wire, headers, record, deadline)
+            exchange = self._open(wire, headers, record, whole=True)
             content = exchange.read()
             return Answer(exchange.status_code, exchange.headers, exchange.http_version, content)
         origin = wire.target.origin
         self._permits.acquire(origin)
         try:
+            deadline = current_effective_deadline()
             doubt = record.unanswered
             try:
                 request = self._request(self._client_for_origin(origin), wire, headers, deadline)
@@ -103,8 +103,7 @@ class PyreqwestEngine:
 
     def stream(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "PyreqwestExchange":
         """Send `wire` with `headers` and wait for the head of the answer."""
-        # The deadline of the caller may be for the head alone, so the exchange is not told.
-        return self._open(wire, headers, record, inf)
+        return self._open(wire, headers, record, whole=False)
 
     def close(self) -> None:
         """Close every idle connection; those in use are closed when their exchange ends."""
@@ -125,11 +124,15 @@ class PyreqwestEngine:
             self._client = self._client_for(None)
             raise
 
-    def _open(self, wire: WireRequest, headers: RawHeaders, record: Record, deadline: float) -> "PyreqwestExchange":
+    def _open(self, wire: WireRequest, headers: RawHeaders, record: Record, *, whole: bool) -> "PyreqwestExchange":
         origin = wire.target.origin
         upload: Upload | None = None
         self._permits.acquire(origin)
         try:
+            deadline = current_effective_deadline()
+            if not whole and deadline != -inf:
+                # It may be for the head of the answer alone, so the exchange is not told.
+                deadline = inf
             doubt = record.unanswered
             try:
                 body = wire.body

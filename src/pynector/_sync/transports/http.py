@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from ..._concurrency.threads.colour import ColourGuard
 from ..._concurrency.threads.locks import Mutex
-from ..._concurrency.threads.scopes import move_on_after
+from ..._concurrency.threads.scopes import move_on_after, shield
 from ..._config import UNSET, Secret, UnsetType, check_timeout, resolve
 from ..._http.arguments import (
     KEEPALIVE_EXPIRY,
@@ -323,6 +323,7 @@ class HTTPTransport(ColourGuard):
             following = following_request(wire, answer.status_code, answer.headers, len(history))
             if following is None:
                 break
+            record.answered()
             history = (*history, self.response(wire, answer, answer.content, 0.0, ()))
             wire = following
         record.answered()
@@ -372,8 +373,10 @@ class HTTPTransport(ColourGuard):
                     return wire, exchange, history
                 content = exchange.read()
             except BaseException:
-                exchange.close()
+                with shield():
+                    exchange.close()
                 raise
+            record.answered()
             history = (*history, self.response(wire, exchange, content, 0.0, ()))
             wire = following
 
