@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
+from ._config import check_names
 from ._messages.fields import ContentTypes, FilesTypes
 from ._policies.retry import RetryPolicy
+from .errors import ConfigurationError
 
 
 class BatchOptions(TypedDict, total=False):
@@ -41,3 +43,41 @@ class HTTPFields(RequestOptions, total=False):
 
 REQUEST_OPTIONS: Final = frozenset({"timeout", "retry", "raise_for_status", "idempotency_key"})
 HTTP_FIELDS: Final = frozenset({"params", "headers", "json", "form", "files", "content"})
+BATCH_OPTIONS: Final = frozenset(
+    {"max_concurrency", "timeout", "raise_on_error", "progress", "retry", "raise_for_status"}
+)
+"""What a batch can be given."""
+RUN_OPTIONS: Final = frozenset(
+    {"max_concurrency", "ordered", "buffer", "timeout", "item_timeout", "progress", "retry", "raise_for_status"}
+)
+"""What a run of `stream_batch` can be given."""
+NO_OPTIONS: Final[Mapping[str, Any]] = {}
+
+Plan = tuple[float | None, RetryPolicy, bool, str | None, dict[str, Any]]
+"""The options of a call, resolved: timeout, policy, whether to raise for a status, idempotency key, and the rest."""
+
+
+def split_fields(method: str, path: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parts of an HTTP request, and the options of the call.
+
+    Raises:
+        ConfigurationError: A field is neither; the text names the nearest one.
+    """
+    request: dict[str, Any] = {"method": method, "path": path}
+    options: dict[str, Any] = {}
+    for name, value in fields.items():
+        (request if name in HTTP_FIELDS else options)[name] = value
+    if options:
+        check_names("option", options, HTTP_FIELDS | REQUEST_OPTIONS)
+    return request, options
+
+
+def check_buffer(buffer: object) -> int:
+    """The `buffer` of a run, in items.
+
+    Raises:
+        ConfigurationError: It is no integer of 0 or more.
+    """
+    if isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 0:
+        raise ConfigurationError(f"argument `buffer`: {buffer!r:.80} is not accepted; give an integer of 0 or more")
+    return buffer

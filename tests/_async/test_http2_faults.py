@@ -19,6 +19,7 @@ from pynector._concurrency.aio.clock import sleep
 from pynector._concurrency.aio.colour import MULTIPLEX
 from pynector._concurrency.aio.scopes import CancelScope, move_on_after
 from pynector._concurrency.aio.tasks import create_task_group
+from pynector.transport.http import AsyncHTTPTransport
 from servers.http2 import Peer, http2_peer
 
 # The third engine has an HTTP/2 of its own, and its own test.
@@ -151,9 +152,10 @@ async def test_a_server_that_answers_in_another_protocol(peer: Peers, ca: Path) 
 
 async def test_a_server_that_never_greets(peer: Peers, ca: Path) -> None:
     with peer(Peer.wait_end, greetings=[b""]) as url:
-        async with make(url, ca, timeout=0.3) as client:
+        transport = AsyncHTTPTransport(url, http2=True, verify_ssl=str(ca), timeout=0.3, max_retries=0)
+        async with AsyncPynector(transport) as client:
             with pytest.raises(errors.ConnectionTimeoutError) as caught:
-                await client.post("/", timeout=10)
+                await client.post("/")
     # Nothing of the request was sent, so it may be repeated whatever it is.
     assert (caught.value.phase, caught.value.sent) == ("connect", False)
 

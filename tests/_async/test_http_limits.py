@@ -11,8 +11,7 @@ import zstandard
 from pynector import AsyncPynector, errors
 from servers.scripted import Connection, Script, ScriptedServer, http_response
 
-# The third engine has limits of its own.
-pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("httpx", "httpx2")]
+pytestmark = pytest.mark.usefixtures("engine")
 
 OK = http_response(b"good")
 BOMB = 64 * 1024 * 1024

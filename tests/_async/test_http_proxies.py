@@ -24,8 +24,7 @@ from servers.leaks import LeakCheck
 from servers.proxy import PproxyServer, ProxyServer
 from servers.scripted import Connection, Script, ScriptedServer
 
-# Whose connections are made here.
-pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("httpx", "httpx2")]
+pytestmark = pytest.mark.usefixtures("engine")
 
 QUICK = RetryPolicy(max_retries=2, backoff_factor=0.01)
 USER = "me:s3cr3t"

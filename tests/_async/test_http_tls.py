@@ -19,8 +19,7 @@ from pynector.testing import LocalServer
 from pynector.transport.http import AsyncHTTPTransport, HttpMessage
 from servers.scripted import Connection, Script, ScriptedServer, http_response
 
-# Whose connections are made here.
-pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("httpx", "httpx2")]
+pytestmark = pytest.mark.usefixtures("engine")
 
 QUICK = RetryPolicy(max_retries=2, backoff_factor=0.01)
 PASSWORD = "pa55-w0rd"

@@ -454,6 +454,8 @@ async def test_leaving_in_another_task_ends_the_run_and_nobody_else(server: Loca
         ({"item_timeout": -1}, "item_timeout"),
         ({"ordered": "yes"}, "ordered"),
         ({"retyr": 3}, "retry"),
+        ({"concurrency": 3}, "did you mean 'max_concurrency'"),
+        ({"raise_on_error": True}, "known are .*item_timeout"),
         ({"retry": "often"}, "retry"),
         ({"idempotency_key": "k"}, "give each item its own"),
         ({"progress": 7}, "progress"),

@@ -20,6 +20,7 @@ from pynector._concurrency.threads.clock import sleep
 from pynector._concurrency.threads.colour import MULTIPLEX
 from pynector._concurrency.threads.scopes import CancelScope, move_on_after
 from pynector._concurrency.threads.tasks import create_task_group
+from pynector.transport.http import HTTPTransport
 from servers.http2 import Peer, http2_peer
 
 # The third engine has an HTTP/2 of its own, and its own test.
@@ -147,9 +148,10 @@ def test_a_server_that_answers_in_another_protocol(peer: Peers, ca: Path) -> Non
 
 
 def test_a_server_that_never_greets(peer: Peers, ca: Path) -> None:
-    with peer(Peer.wait_end, greetings=[b""]) as url, make(url, ca, timeout=0.3) as client:
-        with pytest.raises(errors.ConnectionTimeoutError) as caught:
-            client.post("/", timeout=10)
+    with peer(Peer.wait_end, greetings=[b""]) as url:
+        transport = HTTPTransport(url, http2=True, verify_ssl=str(ca), timeout=0.3, max_retries=0)
+        with Pynector(transport) as client, pytest.raises(errors.ConnectionTimeoutError) as caught:
+            client.post("/")
     # Nothing of the request was sent, so it may be repeated whatever it is.
     assert (caught.value.phase, caught.value.sent) == ("connect", False)
 
@@ -323,7 +325,7 @@ def test_who_makes_the_connection_is_cancelled(peer: Peers, ca: Path) -> None:
     with peer(Peer.wait_end, Peer.serve, greetings=[b""]) as url, make(url, ca) as client:
         scopes: list[CancelScope] = []
 
-        def get(*, cancelled: bool) -> None:
+        def get(cancelled: bool) -> None:
             scope = CancelScope()
             if cancelled:
                 scopes.append(scope)
@@ -331,8 +333,10 @@ def test_who_makes_the_connection_is_cancelled(peer: Peers, ca: Path) -> None:
                 answers.append((client.get("/")).content)
 
         with create_task_group() as group:
-            for number in range(6):
-                group.start_soon(lambda number=number: get(cancelled=number == 0))
+            group.start_soon(get, True)
+            sleep(0.2)
+            for _ in range(5):
+                group.start_soon(get, False)
             sleep(0.2)
             scopes[0].cancel()
     assert answers == [b"good"] * 5

@@ -65,6 +65,13 @@ def test_bytes_in_chunks_of_one_size(data: bytes, cuts: list[int], size: int) ->
     assert chunks == [data[start : start + size] for start in range(0, len(data), size)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF_32"])
+@given(TEXT, CUTS, st.sampled_from(["utf-16", "utf-32", "utf-16-le", "utf-32-le"]))
+def test_text_without_a_byte_order_mark(encoding: str, text: str, cuts: list[int], sent: str) -> None:
+    data = text.encode(sent)
+    assert "".join(decode(TextChunks(encoding), split(data, cuts))) == data.decode(encoding, "replace")
+
+
 def test_bytes_as_they_arrive() -> None:
     assert decode(ByteChunks(None), [b"ab", b"c"]) == [b"ab", b"c"]
 

@@ -212,3 +212,22 @@ def test_any_text_is_kept_or_refused(text):
         return
     assert headers["x"] == text.strip(" \t")
     assert not set(headers.raw[0][1]) & {0, 10, 13}
+
+
+def test_late_headers_are_converted_when_they_are_asked_for():
+    asked = []
+
+    def source():
+        asked.append(1)
+        return [(b"A", b"1"), (b"a", b"2")]
+
+    late = Headers.from_source(source)
+    assert not asked
+    assert late["a"] == "1, 2"
+    assert (late.get_list("A"), late.raw, bool(late), len(late)) == (["1", "2"], [(b"A", b"1"), (b"a", b"2")], True, 1)
+    assert len(asked) == 1
+    assert Headers.from_source(source) == late
+    assert pickle.loads(pickle.dumps(Headers.from_source(source))) == late
+    assert copy.copy(Headers.from_source(source)) == late
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = late.nonsense

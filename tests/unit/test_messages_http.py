@@ -298,6 +298,8 @@ def test_a_response_and_its_fields():
         (b"61", "text/plain; charset=hex", "61", "utf-8"),
         (b"a", "text/plain; charset=a\x00b", "a", "utf-8"),
         (b"\xff", "text/plain; charset=idna", "\ufffd", "utf-8"),
+        (b"-\xff", "text/plain; charset=punycode", "-\ufffd", "utf-8"),
+        (b"\\h", "text/plain; charset=Unicode_Escape", "\\h", "utf-8"),
         ("é".encode("utf-16"), "text/plain; charset=utf-16", "é", "utf-16"),
     ],
 )

@@ -16,9 +16,13 @@ class Head(Protocol):
     """The head of an answer."""
 
     status_code: int
-    headers: RawHeaders
     http_version: str
     url: str | None
+
+    @property
+    def headers(self) -> RawHeaders:
+        """As they came."""
+        ...
 
 
 def sent_message(wire: WireRequest, headers: RawHeaders) -> HttpMessage:

@@ -5,7 +5,8 @@ the next feed. Time and memory are linear in what was fed, also for a line that 
 """
 
 import codecs
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import Final, Protocol, TypeVar
 
@@ -15,6 +16,12 @@ T_co = TypeVar("T_co", covariant=True)
 
 MAX_LINE_LENGTH: Final = 16 * 1024 * 1024
 """Characters of one line, or of one event: an image in base64 fits, an endless line does not."""
+
+
+_MARKS: Final = {
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
 
 
 class PieceDecoder(Protocol[T_co]):
@@ -79,7 +86,7 @@ class TextChunks:
     __slots__ = ("_decode", "_held", "_length", "_size")
 
     def __init__(self, encoding: str, size: int | None = None) -> None:
-        self._decode = codecs.getincrementaldecoder(encoding)("replace").decode
+        self._decode = _decoder(encoding)
         self._size = size
         self._held = StringIO()
         self._length = 0
@@ -111,6 +118,35 @@ class TextChunks:
                 start += size
         if start < len(text):
             self._length += self._held.write(text[start:])
+
+
+def _decoder(encoding: str) -> Callable[..., str]:
+    """What decodes text piece by piece."""
+    name = codecs.lookup(encoding).name
+    if name in _MARKS:
+        return _PerhapsMarked(name).decode
+    return codecs.getincrementaldecoder(encoding)("replace").decode
+
+
+class _PerhapsMarked:
+    """UTF-16 or UTF-32. Piece by piece, Python's decoders insist on a byte order mark; for a whole body they do not."""
+
+    __slots__ = ("_begun", "_first", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._first = b""
+        self._begun: Callable[..., str] | None = None
+
+    def decode(self, data: bytes, final: bool = False) -> str:
+        if self._begun is None:
+            data = self._first = self._first + data
+            marks = _MARKS[self._name]
+            if len(data) < len(marks[0]) and not final:
+                return ""
+            name = self._name if data.startswith(marks) else f"{self._name}-{sys.byteorder[0]}e"
+            self._begun = codecs.getincrementaldecoder(name)("replace").decode
+        return self._begun(data, final)
 
 
 class LineSplitter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Final, Self, TypeAlias, TypeVar, overload
 
 from ..errors import ConfigurationError
@@ -38,10 +38,12 @@ class Headers(MutableMapping[str, str]):
 
     # The fields as they go over the wire; the index over lower-case names is built on first use only, since
     # many responses are never asked for a header. Lists are replaced, never changed: they may be shared.
-    __slots__ = ("_index", "_raw")
+    # `_raw` of late ones is missing until somebody asks for it.
+    __slots__ = ("_index", "_raw", "_source")
 
     _raw: list[tuple[bytes, bytes]]
     _index: dict[str, list[str]] | None
+    _source: Callable[[], list[tuple[bytes, bytes]]]
 
     def __init__(self, headers: HeaderTypes | None = None) -> None:
         self._index = None
@@ -59,6 +61,21 @@ class Headers(MutableMapping[str, str]):
         self._raw = raw
         self._index = None
         return self
+
+    @classmethod
+    def from_source(cls, source: Callable[[], list[tuple[bytes, bytes]]]) -> Self:
+        """Headers that are converted, by `source`, when the first of them is asked for: many never are."""
+        self = cls.__new__(cls)
+        self._source = source
+        self._index = None
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        # Only called for what is not there.
+        if name != "_raw":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raw = self._raw = self._source()  # two threads may both do this, harmlessly
+        return raw
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:

@@ -1,5 +1,6 @@
 """What a content type says about a body."""
 
+import codecs
 import re
 from typing import Any, Final, Protocol
 
@@ -12,6 +13,9 @@ _is_text: Final = re.compile(
     r"\s*text/|[^;]*[/+](xml|javascript|ecmascript|yaml|x-ndjson|jsonl|x-www-form-urlencoded)\s*(;|$)|.*;\s*charset=",
     re.IGNORECASE,
 ).match
+
+# What else Python calls a text encoding: they raise or warn whatever they are told to do with what does not fit.
+_OF_PYTHON: Final = frozenset({"punycode", "unicode-escape", "raw-unicode-escape"})
 
 
 class Body(Protocol):
@@ -32,6 +36,8 @@ def charset(content_type: str) -> str | None:
     if match is None:
         return None
     try:
+        if codecs.lookup(match[1]).name in _OF_PYTHON:
+            return None
         # Not of empty bytes, which are never given to a codec; some codecs (idna) refuse to replace.
         b"  ".decode(match[1], "replace")
     except (LookupError, ValueError):

@@ -1,32 +1,57 @@
 """What an engine is to the HTTP transport."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ..._http.wire import RawHeaders, WireRequest
+from ..._messages.headers import Headers
 from ..attempts import Record
 
 
 class Answer:
     """A whole answer.
 
+    Args:
+        headers: As they came, or what gives them: then they are converted when somebody asks for them.
+
     Attributes:
         status_code: The HTTP status.
-        headers: As they came, repeated ones kept.
         http_version: `HTTP/1.1`, `HTTP/2`, ...
         content: The body, decoded.
         url: Where the answer came from, if the engine followed redirects; else None.
+        sets_cookies: Whether there may be a Set-Cookie among its headers.
     """
 
-    __slots__ = ("content", "headers", "http_version", "status_code", "url")
+    __slots__ = ("_headers", "content", "http_version", "sets_cookies", "status_code", "url")
 
     def __init__(
-        self, status_code: int, headers: RawHeaders, http_version: str, content: bytes, url: str | None = None
+        self,
+        status_code: int,
+        headers: RawHeaders | Callable[[], RawHeaders],
+        http_version: str,
+        content: bytes,
+        url: str | None = None,
+        *,
+        sets_cookies: bool = True,
     ) -> None:
         self.status_code = status_code
-        self.headers = headers
+        self._headers = headers
         self.http_version = http_version
         self.content = content
         self.url = url
+        self.sets_cookies = sets_cookies
+
+    @property
+    def headers(self) -> RawHeaders:
+        """As they came, repeated ones kept."""
+        if not isinstance(self._headers, list):
+            self._headers = self._headers()
+        return self._headers
+
+    def message_headers(self) -> Headers:
+        """The headers as the user gets them."""
+        headers = self._headers
+        return Headers.from_raw(headers) if isinstance(headers, list) else Headers.from_source(headers)
 
 
 class AsyncExchange(Protocol):

@@ -317,7 +317,8 @@ class HTTPTransport(ColourGuard):
         history: tuple[HttpMessage, ...] = ()
         while True:
             answer = engine.send(wire, builder.with_cookies(wire), record)
-            builder.store_cookies(wire, answer.headers)
+            if answer.sets_cookies:
+                builder.store_cookies(wire, answer.headers)
             if not (300 <= answer.status_code < 400 and self._follow_redirects):
                 break
             following = following_request(wire, answer.status_code, answer.headers, len(history))
@@ -391,7 +392,7 @@ class HTTPTransport(ColourGuard):
         """The answer of one exchange as a message."""
         return HttpMessage.response(
             status_code=answer.status_code,
-            headers=Headers.from_raw(answer.headers),
+            headers=answer.message_headers() if isinstance(answer, Answer) else Headers.from_raw(answer.headers),
             content=content,
             request=wire.message,
             url=answer.url or wire.target,
