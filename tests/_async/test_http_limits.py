@@ -1,14 +1,21 @@
 """What a server may send at most: sizes, headers, interim answers."""
 
+import gc
 import gzip
+import secrets
+import sys
+import time
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import brotli
 import pytest
 import zstandard
 
 from pynector import AsyncPynector, errors
+from pynector._http import decode
+from pynector.transport.http import AsyncHTTPTransport
 from servers.scripted import Connection, Script, ScriptedServer, http_response
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -162,3 +169,59 @@ async def test_some_interim_answers() -> None:
     with ScriptedServer(answers(early * 20 + OK), repeat=True) as server:
         async with AsyncPynector(base_url=server.url) as client:
             assert (await client.get("/")).content == b"good"
+
+
+async def test_checked_headers_are_not_kept_beyond_their_connection() -> None:
+    """They have credentials in them, and a module lives for ever."""
+    secret = secrets.token_hex(20).encode()
+    with ScriptedServer(answers(OK), repeat=True) as server:
+        async with AsyncPynector(base_url=server.url, headers={"X-Api-Key": secret.decode()}) as client:
+            assert (await client.get("/")).content == b"good"
+            (lease,) = client._transport._engine._connections._idle  # type: ignore[attr-defined]
+            assert secret in repr(lease.connection._known).encode()
+        assert not lease.connection._known
+    modules = [module for name, module in sys.modules.items() if name.startswith("pynector")]
+    caches = [value for module in modules for value in vars(module).values() if hasattr(value, "cache_info")]
+    assert secret.decode() not in repr([gc.get_referents(cache) for cache in caches])
+
+
+async def test_zstd_stops_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bomb of a few kilobytes is not unpacked further than a block beyond it."""
+    packed = zstandard.compress(bytes(BOMB), 1)
+    weighed: list[int] = []
+    take = decode._Room.take
+
+    def counting(room: decode._Room, data: bytes) -> bytes:
+        weighed.append(len(data))
+        return take(room, data)
+
+    monkeypatch.setattr(decode._Room, "take", counting)
+    await refused(
+        answers(head(f"Content-Length: {len(packed)}", "Content-Encoding: zstd"), packed),
+        "max_decompressed_size=100000",
+        max_decompressed_size=100_000,
+    )
+    assert max(weighed) <= 128 * 1024
+
+
+async def test_nothing_is_kept_if_so_wished() -> None:
+    with ScriptedServer(answers(OK), repeat=True) as server:
+        async with AsyncPynector(base_url=server.url, keepalive_expiry=0.0) as client:
+            assert (await client.get("/")).content == b"good"
+            connections: Any = client._transport._engine._connections
+            assert (connections._open, len(connections._idle)) == (0, 0)
+
+
+async def test_an_answer_to_a_request_that_is_not_read() -> None:
+    """The server refuses, keeps the connection open and reads no more."""
+
+    def script(conn: Connection) -> None:
+        conn.read_head()
+        conn.send(http_response(b"", "413 Content Too Large"))
+        time.sleep(1.0)
+
+    with ScriptedServer(script, repeat=True) as server:
+        transport = AsyncHTTPTransport(server.url, timeout=0.3)
+        async with AsyncPynector(transport, retry=None) as client:
+            with pytest.raises(errors.HTTPStatusError, match="413"):
+                await client.post("/", content=bytes(50_000_000))

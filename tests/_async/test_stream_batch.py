@@ -5,7 +5,7 @@ import random
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -349,6 +349,31 @@ async def test_nested_runs_of_one_client(server: LocalServer, no_leaks: None) ->
             firsts = [(await anext(one)).ok and (await anext(two)).ok for _ in range(20)]
     assert sorted(seen) == [(user, 100 * user + n) for user in range(6) for n in range(5)]
     assert all(firsts)
+
+
+@pytest.mark.parametrize("timeout", [None, 10])
+@pytest.mark.parametrize("count", [2, 20])
+async def test_a_run_that_is_the_input_of_another_one(
+    server: LocalServer, timeout: float | None, count: int, no_leaks: None
+) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+
+        async def found() -> AsyncIterator[dict[str, Any]]:
+            with move_on_after(10):
+                async with client.stream_batch(iter(indexes(20)), max_concurrency=2, timeout=timeout) as inner:
+                    async for outcome in inner:
+                        yield {"path": f"/index/{outcome.index}"}
+
+        got = []
+        async with client.stream_batch(found(), max_concurrency=2, timeout=timeout) as run:
+            async for outcome in run:
+                with move_on_after(10):
+                    got.append(outcome.value.json()["index"])
+                    await client.get("/index/1", timeout=10)
+                if len(got) == count:
+                    break
+        assert len(set(got)) == count
+        await assert_quiet(server)
 
 
 async def test_progress(server: LocalServer) -> None:

@@ -198,6 +198,7 @@ def test_retries_are_counted(server: LocalServer) -> None:
         ({"max_concurrency": 2.5}, "max_concurrency"),
         ({"timeout": -1}, "timeout"),
         ({"retyr": 3}, "retry"),
+        ({"max_workers": 3}, "known are max_concurrency"),
         ({"idempotency_key": "k"}, "give each item its own"),
         ({"progress": 7}, "progress"),
     ],

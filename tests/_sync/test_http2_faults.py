@@ -431,3 +431,22 @@ def test_an_idle_connection_that_is_flooded(peer: Peers, ca: Path) -> None:
         with move_on_after(3.0) as scope:
             assert (client.get("/")).content == b"good"
         assert not scope.cancelled_caught
+
+
+def test_what_is_over_leaves_nothing_behind(peer: Peers, ca: Path) -> None:
+    """Answers that come before the request is sent: were their streams left open, there would soon be no more."""
+
+    def script(server: Peer) -> None:
+        with suppress(EOFError, OSError):
+            for count in range(1, 21):
+                stream = server.wait_requests(count)[-1]
+                server.conn.send_headers(stream, [(":status", "200")], end_stream=True)
+                server.flush()
+            server.wait_end()
+
+    with peer(script, max_streams=5) as url, make(url, ca) as client:
+        for _ in range(20):
+            assert (client.post("/", content=bytes(200_000))).status_code == 200
+        engine: Any = client._transport._engine
+        (lease,) = engine._connections._idle
+        assert lease.connection._streams == {}

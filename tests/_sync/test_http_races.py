@@ -43,19 +43,16 @@ def shuffled(server: Peer) -> None:
     seen = 0
     with suppress(OSError, EOFError):
         while True:
-            while len(server.requests) == seen:
+            while len(server.requests) == seen and (not open_streams or server.has_news()):
                 if not server.read():
                     return
             open_streams += [(number, headers[b":path"]) for number, headers in server.requests[seen:]]
             seen = len(server.requests)
             rng.shuffle(open_streams)
-            # Some are kept until more come, but the last one never.
-            for number, path in open_streams[: rng.randrange(1, len(open_streams) + 1)]:
+            # Some are kept until more come, but not all.
+            for _ in range(rng.randrange(1, len(open_streams) + 1)):
+                number, path = open_streams.pop()
                 answer(server, number, path * rng.choice([1, 50, 5000]))
-            del open_streams[: len(open_streams) if rng.random() < 0.5 else 0]
-            for number, path in open_streams:
-                answer(server, number, path)
-            open_streams.clear()
 
 
 def answer(server: Peer, number: int, body: bytes) -> None:

@@ -3,6 +3,7 @@
 
 import contextlib
 import datetime as dt
+import re
 import shutil
 import socket
 import ssl
@@ -20,8 +21,10 @@ from pynector.testing import LocalServer
 from pynector.transport.http import HttpMessage, HTTPTransport
 from servers.scripted import Connection, Script, ScriptedServer, http_response
 
-# Whose connections are made here.
-pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("httpx", "httpx2")]
+pytestmark = pytest.mark.usefixtures("engine")
+
+# The TLS of the third is not Python's: it takes no context of it, and no key with a password.
+pythons_tls = pytest.mark.engines("httpx", "httpx2")
 
 QUICK = RetryPolicy(max_retries=2, backoff_factor=0.01)
 PASSWORD = "pa55-w0rd"
@@ -127,6 +130,7 @@ def test_a_folder_of_authorities(tls_server: LocalServer, ca: Path, tmp_path: Pa
         assert (t.request(HttpMessage(url="/items/1"))).json()["id"] == 1
 
 
+@pythons_tls
 def test_a_context_of_ones_own(tls_server: LocalServer, client_ssl_context: ssl.SSLContext) -> None:
     before = client_ssl_context.minimum_version, client_ssl_context.verify_flags, client_ssl_context.options
     with HTTPTransport(tls_server.url, verify_ssl=client_ssl_context) as t:
@@ -137,15 +141,18 @@ def test_a_context_of_ones_own(tls_server: LocalServer, client_ssl_context: ssl.
 
 def test_an_authority_of_ones_own_is_the_only_one(authority: trustme.CA, ca: Path, no_leaks: None) -> None:
     error = failure(context_for(trustme.CA(), "127.0.0.1"), verify_ssl=ca)
-    assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+    assert re.search("CERTIFICATE_VERIFY_FAILED|UnknownIssuer", str(error))
     assert error.sent is False
 
 
 def test_the_wrong_host(authority: trustme.CA, ca: Path, no_leaks: None) -> None:
     error = failure(context_for(authority, "other.example"), verify_ssl=ca)
-    assert "IP address mismatch, certificate is not valid for '127.0.0.1'" in str(error)
+    assert re.search(
+        """certificate is not valid for '127.0.0.1'|certificate not valid for name "127.0.0.1";""", str(error)
+    )
 
 
+@pytest.mark.engines("httpx", "httpx2")  # the third looks names up on its own, beyond the reach of a test
 def test_an_address_with_a_zone(authority: trustme.CA, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
     asked = []
@@ -165,7 +172,7 @@ def test_an_expired_certificate(authority: trustme.CA, ca: Path, no_leaks: None)
     past = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     context = context_for(authority, "127.0.0.1", not_before=past - dt.timedelta(days=9), not_after=past)
     error = failure(context, verify_ssl=ca)
-    assert "certificate has expired" in str(error)
+    assert re.search("certificate (has )?expired", str(error))
 
 
 def test_all_of_it_is_let_through_without_checks(authority: trustme.CA, no_leaks: None) -> None:
@@ -175,6 +182,7 @@ def test_all_of_it_is_let_through_without_checks(authority: trustme.CA, no_leaks
         assert fetch(server.url, verify_ssl=False) == b"good"
 
 
+@pythons_tls
 def test_a_server_that_is_too_old(authority: trustme.CA, ca: Path, no_leaks: None) -> None:
     context = context_for(authority, "127.0.0.1")
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -200,18 +208,8 @@ def test_authorities_that_cannot_be_loaded(make: Any, message: str, tmp_path: Pa
 # Who we are
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("form", ["one file", "two files", "password", "password as bytes", "needless password"])
-def test_a_client_certificate(
-    form: str, version: ssl.TLSVersion, authority: trustme.CA, ca: Path, identity: Identity, no_leaks: None
-) -> None:
-    cert: Any = {
-        "one file": identity.both,
-        "two files": (str(identity.cert), identity.key),
-        "password": (identity.cert, identity.locked, PASSWORD),
-        "password as bytes": (identity.cert, identity.locked, PASSWORD.encode()),
-        "needless password": (identity.both, None, PASSWORD),
-    }[form]
+def introduce(version: ssl.TLSVersion, authority: trustme.CA, ca: Path, cert: Any) -> None:
+    """A server that wants a certificate is shown this one."""
     context = context_for(authority, "127.0.0.1")
     context.maximum_version = version
     context.verify_mode = ssl.CERT_REQUIRED
@@ -220,6 +218,28 @@ def test_a_client_certificate(
     with ScriptedServer(serve(context, seen), scheme="https") as server:
         assert fetch(server.url, verify_ssl=ca, cert=cert) == b"good"
     assert ("DNS", "client.example") in seen[0]["subjectAltName"]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("form", ["one file", "two files", "needless password"])
+def test_a_client_certificate(
+    form: str, version: ssl.TLSVersion, authority: trustme.CA, ca: Path, identity: Identity, no_leaks: None
+) -> None:
+    cert: Any = {
+        "one file": identity.both,
+        "two files": (str(identity.cert), identity.key),
+        "needless password": (identity.both, None, PASSWORD),
+    }[form]
+    introduce(version, authority, ca, cert)
+
+
+@pythons_tls
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("password", [PASSWORD, PASSWORD.encode()])
+def test_a_key_with_a_password(
+    password: Any, version: ssl.TLSVersion, authority: trustme.CA, ca: Path, identity: Identity, no_leaks: None
+) -> None:
+    introduce(version, authority, ca, (identity.cert, identity.locked, password))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -249,28 +269,33 @@ def test_a_client_that_is_not_known(
     assert isinstance(seen[0], ssl.SSLError)
 
 
+def refused(cert: Any, message: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=message) as caught:
+        HTTPTransport(cert=cert).connect()
+    assert "wr0ng" not in str(caught.value)
+
+
 def test_client_certificates_that_cannot_be_loaded(identity: Identity, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     stranger = Identity(trustme.CA(), other)
     (tmp_path / "empty.pem").touch()
-    cases: list[tuple[Any, str]] = [
-        (tmp_path / "missing.pem", r"`cert`: .*missing\.pem' can't be read: No such file"),
-        ((identity.cert, tmp_path / "missing.pem"), r"`cert`: .*missing\.pem' can't be read"),
-        (tmp_path, r"`cert`: .* can't be read: Is a directory"),
-        (tmp_path / "empty.pem", r"`cert`: .*empty\.pem' can't be loaded"),
-        (identity.cert, r"`cert`: .*cert\.pem' can't be loaded: .*no key in it"),
-        ((identity.cert, stranger.key), r"`cert`: .*cert\.pem' with the key .*key\.pem' .*key values mismatch"),
-        ((identity.cert, identity.locked), r"`cert`: .*locked\.pem' can't be loaded: .*its password"),
-        ((identity.cert, identity.locked, "wr0ng"), r"`cert`: .*locked\.pem' can't be loaded: .*its password"),
-        ((identity.cert, identity.locked, "wr0ng" * 500), r"`cert`: .*password cannot be longer"),
-    ]
-    for cert, message in cases:
-        with pytest.raises(errors.ConfigurationError, match=message) as caught:
-            HTTPTransport(cert=cert).connect()
-        assert "wr0ng" not in str(caught.value)
+    refused(tmp_path / "missing.pem", r"`cert`: .*missing\.pem' can't be read: No such file")
+    refused((identity.cert, tmp_path / "missing.pem"), r"`cert`: .*missing\.pem' can't be read")
+    refused(tmp_path, r"`cert`: .* can't be read: Is a directory")
+    refused(tmp_path / "empty.pem", r"`cert`: .*empty\.pem' can't be loaded")
+    refused(identity.cert, r"`cert`: .*cert\.pem' can't be loaded: .*no key in it")
+    refused((identity.cert, stranger.key), r"`cert`: .*cert\.pem' with the key .*key\.pem' .*key values mismatch")
 
 
+@pythons_tls
+def test_wrong_passwords_of_a_key(identity: Identity) -> None:
+    refused((identity.cert, identity.locked), r"`cert`: .*locked\.pem' can't be loaded: .*its password")
+    refused((identity.cert, identity.locked, "wr0ng"), r"`cert`: .*locked\.pem' can't be loaded: .*its password")
+    refused((identity.cert, identity.locked, "wr0ng" * 500), r"`cert`: .*password cannot be longer")
+
+
+@pythons_tls
 def test_the_password_of_a_key_does_not_show(identity: Identity) -> None:
     transport = HTTPTransport(cert=(identity.cert, identity.locked, PASSWORD))
     with transport:
@@ -340,6 +365,7 @@ def test_plain_http_on_a_tls_port(authority: trustme.CA, no_leaks: None) -> None
 # HTTP/2
 
 
+@pythons_tls
 def test_a_context_that_offers_http2_by_itself(authority: trustme.CA, ca: Path, no_leaks: None) -> None:
     context = context_for(authority, "127.0.0.1")
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -353,6 +379,7 @@ def test_a_context_that_offers_http2_by_itself(authority: trustme.CA, ca: Path, 
         assert fetch(server.url, verify_ssl=own) == b"good"
 
 
+@pythons_tls
 def test_http2_with_a_context_that_does_not_offer_it(authority: trustme.CA, ca: Path, no_leaks: None) -> None:
     context = context_for(authority, "127.0.0.1")
     context.set_alpn_protocols(["h2", "http/1.1"])

@@ -349,6 +349,31 @@ def test_nested_runs_of_one_client(server: LocalServer, no_leaks: None) -> None:
     assert all(firsts)
 
 
+@pytest.mark.parametrize("timeout", [None, 10])
+@pytest.mark.parametrize("count", [2, 20])
+def test_a_run_that_is_the_input_of_another_one(
+    server: LocalServer, timeout: float | None, count: int, no_leaks: None
+) -> None:
+    with Pynector(base_url=server.url) as client:
+
+        def found() -> Iterator[dict[str, Any]]:
+            with move_on_after(10):
+                with client.stream_batch(iter(indexes(20)), max_concurrency=2, timeout=timeout) as inner:
+                    for outcome in inner:
+                        yield {"path": f"/index/{outcome.index}"}
+
+        got = []
+        with client.stream_batch(found(), max_concurrency=2, timeout=timeout) as run:
+            for outcome in run:
+                with move_on_after(10):
+                    got.append(outcome.value.json()["index"])
+                    client.get("/index/1", timeout=10)
+                if len(got) == count:
+                    break
+        assert len(set(got)) == count
+        assert_quiet(server)
+
+
 def test_progress(server: LocalServer) -> None:
     calls: list[tuple[int, int | None]] = []
     with Pynector(base_url=server.url) as client:
@@ -449,6 +474,8 @@ def test_leaving_in_another_task_ends_the_run_and_nobody_else(server: LocalServe
         ({"item_timeout": -1}, "item_timeout"),
         ({"ordered": "yes"}, "ordered"),
         ({"retyr": 3}, "retry"),
+        ({"concurrency": 3}, "did you mean 'max_concurrency'"),
+        ({"raise_on_error": True}, "known are .*item_timeout"),
         ({"retry": "often"}, "retry"),
         ({"idempotency_key": "k"}, "give each item its own"),
         ({"progress": 7}, "progress"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import select
 import socket
 import ssl
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import h2.config
 import h2.connection
 import h2.events
+import h2.settings
 import hypercorn.asyncio
 import hypercorn.config
 import trustme
@@ -146,7 +148,10 @@ class Peer:
         self._sock = sock
         self.number = number
         self.conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-        self.conn.local_settings.max_concurrent_streams = max_streams  # type: ignore[misc]
+        # Set one by one, they would hold only once the client has agreed, and it would not be told.
+        self.conn.local_settings = h2.settings.Settings(
+            client=False, initial_values={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: max_streams}
+        )
         self.conn.initiate_connection()
         self.requests: list[tuple[int, dict[bytes, bytes]]] = []
         self.events: list[h2.events.Event] = []
@@ -174,6 +179,10 @@ class Peer:
         with suppress(OSError):
             self.flush()
         return bool(data)
+
+    def has_news(self) -> bool:
+        """Whether something comes within a moment."""
+        return self._sock.pending() > 0 or bool(select.select([self._sock], [], [], 0.005)[0])
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Read until something is so."""

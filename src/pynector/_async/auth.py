@@ -21,7 +21,6 @@ from ..errors import ConfigurationError
 from .attempts import Record
 from .engines.protocol import Answer, AsyncEngine, AsyncExchange
 
-
 _refreshing: ContextVar[tuple[object, ...]] = ContextVar("pynector_refreshing", default=())
 """The engines that get new credentials just now, for whom this runs: what that sends may go through one of them."""
 
@@ -342,6 +341,5 @@ def _package_of(auth: object) -> Any:
     return importlib.import_module(next((name for name in families if name in ("httpx", "httpx2")), "httpx"))
 
 
-async def _pieces(body: StreamBody) -> AsyncGenerator[bytes]:
-    async for piece in iterate(body.source):
-        yield piece
+def _pieces(body: StreamBody) -> AsyncGenerator[bytes]:
+    return (piece async for piece in iterate(body.source))

@@ -455,9 +455,7 @@ class AsyncPynector(ColourGuard):
     def _limit(self, max_concurrency: int | None) -> int:
         return self._max_concurrency if max_concurrency is None else resolve("max_concurrency", max_concurrency)
 
-    def _calls(
-        self, options: Mapping[str, Any], known: Collection[str], item_timeout: float | None = None
-    ) -> Calls:
+    def _calls(self, options: Mapping[str, Any], known: Collection[str], item_timeout: float | None = None) -> Calls:
         """How the items of a batch are sent, with the options that were given for all of them."""
         if "idempotency_key" in options:
             raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")

@@ -3,9 +3,36 @@
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 _FUTURE = (object(),)
+
+T = TypeVar("T")
+
+
+class Closable(Protocol):
+    """A client of a foreign library. Closing it ends what it has under way, from any thread, without a wait."""
+
+    def close(self) -> None: ...
+
+
+class BlockingCall(Protocol):
+    """One call of a client that blocks its thread: `threads._calls.Call`."""
+
+    @property
+    def client(self) -> Any: ...
+
+    def run(self, function: Callable[[], T], deadline: float) -> T: ...
+
+    def keep(self) -> None: ...
+
+
+class BlockingCalls(Protocol):
+    """The clients for such calls: `threads._calls.Calls`."""
+
+    def begin(self) -> BlockingCall | None: ...
+
+    def close(self) -> None: ...
 
 
 class OutOfPatienceError(Exception):

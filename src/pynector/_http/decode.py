@@ -164,23 +164,31 @@ class _Zstandard:
 
     # RFC 9659: a decoder for HTTP need not give more memory to one stream.
     _WINDOW = 8 * 1024 * 1024
-    # A block of four bytes may become 128 KB, so that a piece of this size becomes 8 MB at most.
-    _PIECE = 256
 
     def __init__(self, room: _Room) -> None:
         import zstandard
 
         self._error: type[Exception] = zstandard.ZstdError
-        self._new: Any = zstandard.ZstdDecompressor(max_window_size=self._WINDOW).decompressobj
+        decompressor: Any = zstandard.ZstdDecompressor(max_window_size=self._WINDOW)
+        self._new: Any = decompressor.decompressobj
         self._decompressor: Any = self._new()
         self._room = room
         self._started = False
+        self._scale: Any = None
+        if room.step is not None:
+            # What tells where a body ends can't be told to stop at some size, and what can does not tell. So each
+            # piece is tried first, in small steps whose results are only counted.
+            self._scale = zstandard.ZstdDecompressor(max_window_size=self._WINDOW).stream_writer(
+                _Scale(_Room(room.step - 1)), closefd=False
+            )
 
     def decode(self, data: bytes) -> bytes:
-        if self._room.step is None or len(data) <= self._PIECE:
-            return self._decode(data)
-        # It can't be told to stop at some size.
-        return b"".join([self._decode(data[i : i + self._PIECE]) for i in range(0, len(data), self._PIECE)])
+        if self._scale is not None:
+            try:
+                self._scale.write(data)
+            except self._error as exc:
+                raise HTTPDecodeError(f"the body is not valid zstd: {exc}") from exc
+        return self._decode(data)
 
     def _decode(self, data: bytes) -> bytes:
         self._started = True
@@ -199,6 +207,19 @@ class _Zstandard:
         if self._started and not self._decompressor.eof:
             raise HTTPDecodeError("the zstd body ends too early")
         return b""
+
+
+class _Scale:
+    """Weighs what is written to it, and throws it away."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self, room: _Room) -> None:
+        self._room = room
+
+    def write(self, data: bytes) -> int:
+        self._room.take(data)
+        return len(data)
 
 
 class _Chain:

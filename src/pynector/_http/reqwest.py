@@ -5,9 +5,9 @@ import ssl
 from collections.abc import Coroutine, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.client import BaseClientBuilder, Client, ClientBuilder, SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import (
     BuilderError,
     ConnectTimeoutError,
@@ -23,11 +23,14 @@ from pyreqwest.response import Response
 from .. import errors
 from ..errors import ConfigurationError
 from .proxies import Proxy
-from .settings import EngineSettings
+from .settings import CertTypes, EngineSettings
+from .tls import load_cert
 from .wire import RawHeaders, WireRequest
 
 LEEWAY: Final = 0.05
 """How much longer than connecting an answer may take, as a share: it tells one time-out from the other."""
+
+B = TypeVar("B", bound=BaseClientBuilder)
 
 _homes: list[int] = []
 # The process that uses it, once one does.
@@ -90,30 +93,49 @@ def build_client(settings: EngineSettings, *, uploads: bool = False, proxy: Prox
     Raises:
         ConfigurationError: A certificate or proxy can't be used.
     """
-    builder = ClientBuilder().no_proxy().follow_redirects(False).referer(False)
-    builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)
-    builder = builder.pool_idle_timeout(timedelta(seconds=settings.keepalive_expiry)).http2(settings.http2)
+    builder = _options(ClientBuilder(), settings)
     if settings.timeout is not None:
-        builder = builder.connect_timeout(timedelta(seconds=settings.timeout))
         if uploads:
             # An upload that nobody takes would block for ever once it is given up.
             builder = builder.tcp_user_timeout(timedelta(seconds=settings.timeout))
         else:
-            builder = builder.read_timeout(timedelta(seconds=settings.timeout * (1 + LEEWAY)))
+            builder = builder.read_timeout(_patience(settings.timeout))
     if settings.verify_ssl is False:
         builder = builder.danger_accept_invalid_certs(True)
     elif not isinstance(settings.verify_ssl, bool | ssl.SSLContext):
         for pem in _authorities(settings.verify_ssl):
             builder = builder.add_root_certificate_pem(pem)
+    identity = None if settings.cert is None else _identity(settings.cert.get())
     try:
-        if settings.cert is not None:
-            builder = builder.identity_pem(_identity(settings.cert.get()))
+        if identity is not None:
+            builder = builder.identity_pem(identity)
         if proxy is not None:
             builder = builder.proxy(_proxy_builder(proxy))
         return builder.build()
     except (PyreqwestError, ValueError) as exc:
         what = "argument `cert`" if settings.cert is not None else "the options of the transport"
         raise ConfigurationError(f"{what}: pyreqwest can't use it: {_last_cause(exc)}") from None
+
+
+def build_plain_client(settings: EngineSettings) -> SyncClient:
+    """A client that blocks, for requests without TLS and proxies: made in no time, as it trusts nobody."""
+    builder = _options(SyncClientBuilder(), settings).danger_accept_invalid_certs(True)
+    if settings.timeout is not None:
+        builder = builder.read_timeout(_patience(settings.timeout))
+    return builder.build()
+
+
+def _options(builder: B, settings: EngineSettings) -> B:
+    builder = builder.no_proxy().follow_redirects(False).referer(False)
+    builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)
+    builder = builder.pool_idle_timeout(timedelta(seconds=settings.keepalive_expiry)).http2(settings.http2)
+    if settings.timeout is not None:
+        builder = builder.connect_timeout(timedelta(seconds=settings.timeout))
+    return builder
+
+
+def _patience(timeout: float) -> timedelta:
+    return timedelta(seconds=timeout * (1 + LEEWAY))
 
 
 def _authorities(path: str | os.PathLike[str], source: str = "argument `verify_ssl`: ") -> list[bytes]:
@@ -135,17 +157,16 @@ def _certificates(pem: bytes) -> list[bytes]:
     return [_BEGIN + part.partition(_END)[0] + _END + b"\n" for part in pem.split(_BEGIN)[1:]]
 
 
-def _identity(cert: Any) -> bytes:
-    parts: tuple[Any, ...] = (*((cert,) if isinstance(cert, str | os.PathLike) else cert), None, None)
-    certificate, key, password = parts[:3]
+def _identity(cert: CertTypes) -> bytes:
+    certificate, key = (*cert, None)[:2] if isinstance(cert, tuple) else (cert, None)
     try:
-        pem = Path(certificate).read_bytes()
-        if key is not None:
-            pem += b"\n" + Path(key).read_bytes()
-    except (OSError, ValueError) as exc:
-        raise ConfigurationError(f"argument `cert`: it can't be read: {exc}") from exc
-    if password is not None or b"ENCRYPTED" in pem:
+        pem = b"\n".join(Path(path).read_bytes() for path in (certificate, key) if path is not None)
+    except (OSError, ValueError):
+        pem = b""  # the reason is told below
+    if b"ENCRYPTED" in pem:
         raise ConfigurationError("engine='pyreqwest' takes no key with a password: use engine='httpx' for it")
+    # It would be taken as it is, and fail in a handshake some day.
+    load_cert(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), cert)
     return pem
 
 
@@ -221,6 +242,9 @@ def closing(request: StreamRequest) -> Coroutine[Any, Any, None]:
 _NOT_TLS = ("dns error", "tcp connect error")
 _TLS = ("certificate", "corrupt message", "fatal alert", "handshake", "tls", "peer")
 _PROXY = ("tunnel", "proxy", "socks")
+_HUNG_UP = ("unexpected end of file", "handshake eof", "io error during socks handshake")
+# What a SOCKS proxy refuses with that may be otherwise in a moment. All else is its last word.
+_PASSING = ("general server failure", "unreachable", "connection refused", "ttl expired")
 
 
 def was_sent(exc: BaseException) -> bool:
@@ -228,18 +252,21 @@ def was_sent(exc: BaseException) -> bool:
     return "client error (Connect)" not in _causes(exc) and not isinstance(exc, BuilderError)
 
 
-def translate(exc: Exception, wire: WireRequest, partial: bytes | None = None) -> errors.TransportError | None:
+def translate(
+    exc: Exception, wire: WireRequest, partial: bytes | None = None, proxy: Proxy | None = None
+) -> errors.TransportError | None:
     """The Pynector error for one of pyreqwest; None if it is to be raised as it is.
 
     Args:
         exc: What was raised.
         wire: The request it was raised for.
         partial: What had been read of the body; None before the head of the answer was complete.
+        proxy: The proxy it was to go through.
     """
     if isinstance(exc, errors.TransportError):
         error = exc
     elif isinstance(exc, PyreqwestError):
-        error = _build(exc, _last_cause(exc), partial)
+        error = _build(exc, _last_cause(exc), partial, proxy)
         error.args = (f"{error.args[0]}: {wire.method} {wire.target.redacted}",)
     else:
         return None
@@ -260,10 +287,10 @@ def died_before_answer(exc: BaseException) -> bool:
     )
 
 
-def _build(exc: PyreqwestError, text: str, partial: bytes | None) -> errors.TransportError:
+def _build(exc: PyreqwestError, text: str, partial: bytes | None, proxy: Proxy | None) -> errors.TransportError:
     kind = type(exc).__name__
     if not was_sent(exc):
-        return _no_connection(exc, text)
+        return _no_connection(exc, text, proxy)
     if kind in {"ConnectTimeoutError", "ReadTimeoutError", "RequestTimeoutError"}:
         return errors.ConnectionTimeoutError("the server sent nothing within the timeout", phase="read")
     if kind == "WriteTimeoutError":
@@ -273,6 +300,9 @@ def _build(exc: PyreqwestError, text: str, partial: bytes | None) -> errors.Tran
         return errors.HTTPProtocolError("the server disconnected without sending a response", transient=True)
     if "end of file" in text or "unexpected EOF" in text:
         return errors.HTTPIncompleteError(text, partial=partial or b"")
+    if "received fatal alert" in text:
+        # In TLS 1.3 a client hears only now that the server wants a certificate, or another one.
+        return errors.TLSError(text)
     if kind in {"ConnectError", "ReadError", "WriteError", "NetworkError"}:
         return errors.ConnectionError(f"connection lost: {text}")
     if "user body write aborted" in _causes(exc):
@@ -280,17 +310,26 @@ def _build(exc: PyreqwestError, text: str, partial: bytes | None) -> errors.Tran
     return errors.HTTPProtocolError(text)
 
 
-def _no_connection(exc: PyreqwestError, text: str) -> errors.TransportError:
-    causes = " ".join(_causes(exc))
-    lower = causes.lower()
+def _no_connection(exc: PyreqwestError, text: str, proxy: Proxy | None) -> errors.TransportError:
     if isinstance(exc, BuilderError):
         return errors.HTTPProtocolError(f"not a valid request: {text}", sent=False)
+    where = "" if proxy is None else f"no connection through the proxy {proxy}"
     if isinstance(exc, ConnectTimeoutError):
-        return errors.ConnectionTimeoutError("no connection within the timeout", phase="connect", sent=False)
-    if any(word in lower for word in _PROXY):
-        return errors.HTTPProxyError(f"the proxy refused: {text}", sent=False)
+        return errors.ConnectionTimeoutError(
+            f"{where or 'no connection'} within the timeout", phase="connect", sent=False
+        )
+    causes = " ".join(_causes(exc))
+    lower = causes.lower()
+    at_proxy = proxy is not None and any(word in lower for word in _PROXY)
+    if any(word in lower for word in _HUNG_UP):
+        # Nobody refused anything: a server, or what stands before it, went away.
+        text = f"it hung up ({text})" if at_proxy else "the server hung up in the TLS handshake"
+        return errors.ConnectionError(f"{where}: {text}" if where else text, sent=False)
+    text = f"{where}: {text}" if where else text
     if "Connection refused" in causes:
         return errors.ConnectionRefusedError(text)
+    if at_proxy and "os error" not in lower and "dns error" not in lower:
+        return errors.HTTPProxyError(text, sent=False, transient=any(word in lower for word in _PASSING))
     if not any(word in lower for word in _NOT_TLS) and any(word in lower for word in _TLS):
         return errors.TLSError(text, sent=False)
     return errors.ConnectionError(text, sent=False)

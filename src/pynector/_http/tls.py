@@ -28,7 +28,7 @@ def server_context(settings: EngineSettings, library: str = "httpx") -> ssl.SSLC
     cert = None if settings.cert is None else settings.cert.get()
     context = _context(settings.verify_ssl, settings.trust_env, settings.http2, library, shared=cert is None)
     if cert is not None:
-        _load_cert(context, cert)
+        load_cert(context, cert)
     return context
 
 
@@ -84,7 +84,12 @@ def _offer(context: ssl.SSLContext, http2: bool) -> None:
     context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
 
 
-def _load_cert(context: ssl.SSLContext, cert: CertTypes) -> None:
+def load_cert(context: ssl.SSLContext, cert: CertTypes) -> None:
+    """Give a context the certificate of a client.
+
+    Raises:
+        ConfigurationError: It, or its key, can't be loaded; the text names the file.
+    """
     certificate, key, password = _parts(*cert) if isinstance(cert, tuple) else _parts(cert)
     for path in (certificate, key):
         if path is not None:

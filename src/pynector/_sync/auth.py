@@ -341,5 +341,4 @@ def _package_of(auth: object) -> Any:
 
 
 def _pieces(body: StreamBody) -> Generator[bytes]:
-    for piece in iterate(body.source):
-        yield piece
+    return (piece for piece in iterate(body.source))

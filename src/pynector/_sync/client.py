@@ -2,7 +2,7 @@
 """The client: what to send, with which limits, through which transport."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Any, BinaryIO, Self, Unpack
 
@@ -14,7 +14,19 @@ from .._http.download import Download
 from .._messages.http import HttpMessage
 from .._messages.outcome import BatchResult
 from .._mutex import forks
-from .._options import HTTP_FIELDS, REQUEST_OPTIONS, BatchOptions, HTTPFields, RequestOptions, RetryingOptions
+from .._options import (
+    BATCH_OPTIONS,
+    NO_OPTIONS,
+    REQUEST_OPTIONS,
+    RUN_OPTIONS,
+    BatchOptions,
+    HTTPFields,
+    Plan,
+    RequestOptions,
+    RetryingOptions,
+    check_buffer,
+    split_fields,
+)
 from .._policies.retry import RetryPolicy, coerce_retry
 from .._progress import ProgressCallback, make_progress
 from .._registry import TransportFactoryRegistry
@@ -31,9 +43,6 @@ from .stream import ClientStream
 from .transports.factory import default_registry
 from .transports.http import HTTPTransport
 from .transports.protocol import Transport
-
-_Plan = tuple[float | None, RetryPolicy, bool, str | None, dict[str, Any]]
-"""The options of a call, resolved: timeout, policy, whether to raise for a status, idempotency key, and the rest."""
 
 
 class Pynector(ColourGuard):
@@ -250,7 +259,7 @@ class Pynector(ColourGuard):
             print(done.path, done.size)
             ```
         """
-        request, options = _split_fields(method, path, fields)
+        request, options = split_fields(method, path, fields)
         timeout, policy, raise_for_status, key, _ = self._split(options)
         if raise_for_status is not True:
             raise ConfigurationError("a download raises for every status but 2xx: use stream() to read error answers")
@@ -303,7 +312,7 @@ class Pynector(ColourGuard):
         """
         limit = self._limit(max_concurrency)
         check_timeout(name="timeout", value=timeout)
-        calls, total = self._calls(options), length_of(requests)
+        calls, total = self._calls(options, BATCH_OPTIONS), length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
         try:
             batch = Batch(
@@ -368,12 +377,9 @@ class Pynector(ColourGuard):
         """
         limit = self._limit(max_concurrency)
         check_flag(ordered, "ordered")
-        if buffer is None:
-            buffer = 2 * limit
-        elif isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 0:
-            raise ConfigurationError(f"argument `buffer`: {buffer!r:.80} is not accepted; give an integer of 0 or more")
+        buffer = 2 * limit if buffer is None else check_buffer(buffer)
         check_timeout(name="timeout", value=timeout)
-        calls = self._calls(options, item_timeout)
+        calls = self._calls(options, RUN_OPTIONS, item_timeout)
         total = length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
         try:
@@ -450,16 +456,18 @@ class Pynector(ColourGuard):
     def _limit(self, max_concurrency: int | None) -> int:
         return self._max_concurrency if max_concurrency is None else resolve("max_concurrency", max_concurrency)
 
-    def _calls(self, options: Mapping[str, Any], item_timeout: float | None = None) -> Calls:
+    def _calls(self, options: Mapping[str, Any], known: Collection[str], item_timeout: float | None = None) -> Calls:
         """How the items of a batch are sent, with the options that were given for all of them."""
         if "idempotency_key" in options:
             raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
+        if isinstance(self._attempts, HTTPTransport):
+            check_names("option", options, known)
         defaults = dict(options)
         if item_timeout is not None:
             defaults["timeout"] = check_timeout(name="item_timeout", value=item_timeout)
         return Calls(self._call, defaults, self._split(defaults) if defaults else None)
 
-    def _call(self, data: Any, options: Mapping[str, Any], record: Record, plan: _Plan | None = None) -> Any:
+    def _call(self, data: Any, options: Mapping[str, Any], record: Record, plan: Plan | None = None) -> Any:
         if self._closed:
             raise ClosedError("this client is closed: make a new one")
         timeout = self._timeout
@@ -471,7 +479,7 @@ class Pynector(ColourGuard):
             timeout, policy, raise_for_status, key, rest = plan
             prepared = self._attempts.prepare(data, rest, idempotency_key=key)
         else:
-            prepared = self._attempts.prepare(data, _NO_OPTIONS)
+            prepared = self._attempts.prepare(data, NO_OPTIONS)
         if timeout is None:
             return self._run(prepared, policy, record, raise_for_status)
         # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
@@ -486,7 +494,7 @@ class Pynector(ColourGuard):
             self.connect()
         return run_attempts(self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log)
 
-    def _split(self, options: Mapping[str, Any]) -> _Plan:
+    def _split(self, options: Mapping[str, Any]) -> Plan:
         """The options that are ours, resolved, and the rest, which is the transport's."""
         rest = dict(options)
         timeout = check_timeout(name="timeout", value=rest.pop("timeout", self._timeout))
@@ -500,7 +508,7 @@ class Pynector(ColourGuard):
         return timeout, policy, raise_for_status, key, rest
 
     def _shortcut(self, method: str, path: str, fields: Mapping[str, Any]) -> HttpMessage:
-        request, options = _split_fields(method, path, fields)
+        request, options = split_fields(method, path, fields)
         response: HttpMessage = self._call(request, options, Record())
         return response
 
@@ -522,18 +530,6 @@ class Pynector(ColourGuard):
         return self._transport.stream(data, **options)
 
 
-def _split_fields(method: str, path: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parts of a request, and the options of the call."""
-    request: dict[str, Any] = {"method": method, "path": path}
-    options: dict[str, Any] = {}
-    for name, value in fields.items():
-        (request if name in HTTP_FIELDS else options)[name] = value
-    if options:
-        check_names("option", options, HTTP_FIELDS | REQUEST_OPTIONS)
-    return request, options
-
-
-_NO_OPTIONS: Mapping[str, Any] = {}
 _SETTINGS_OF_HTTP = (("base_url", "base_url"), ("max_retries", "max_retries"), ("http_engine", "engine"))
 
 

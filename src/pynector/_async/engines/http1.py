@@ -1,6 +1,5 @@
 """HTTP/1.1 on one connection (RFC 9112), one exchange at a time. The messages are read and written by h11."""
 
-import functools
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,8 @@ MAX_INTERIM: Final = 100
 
 # One that is larger goes out by itself: joining it to the head would copy it once more.
 _JOINED: Final = 16 * 1024
+# How many sets of headers a connection knows as valid. Credentials are among them, so they go when it closes.
+_MOST_KNOWN: Final = 16
 
 
 class AsyncHTTP1Connection:
@@ -42,6 +43,7 @@ class AsyncHTTP1Connection:
     __slots__ = (
         "_core",
         "_h11",
+        "_known",
         "_stream",
         "_timeout",
         "_unsent",
@@ -61,6 +63,7 @@ class AsyncHTTP1Connection:
         self._core = httpcore
         self._stream = stream
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_SIZE)
+        self._known: dict[tuple[tuple[bytes, bytes], ...], Any] = {}
         self._timeout: float | None = None
         self._unsent = False
         self.complete = False
@@ -86,7 +89,7 @@ class AsyncHTTP1Connection:
         conn = self._h11
         target, fields = self._head(wire, headers)
         try:
-            data: Any = conn.send(h11.Request(method=wire.method, target=target, headers=_checked(tuple(fields))))
+            data: Any = conn.send(h11.Request(method=wire.method, target=target, headers=self._checked(tuple(fields))))
         except h11.LocalProtocolError as exc:
             raise self._core.LocalProtocolError(str(exc)) from exc
         body = wire.body
@@ -113,12 +116,27 @@ class AsyncHTTP1Connection:
         except self._core.WriteError:
             # A server may refuse before it has read everything: it has answered then, and hung up.
             self._unsent = True
+        except self._core.WriteTimeout:
+            # Or it has answered, and does not read on.
+            if not self._stream.get_extra_info("is_readable"):
+                raise
+            self._unsent = True
         await self._read_head()
         return self
 
     def _head(self, wire: WireRequest, headers: RawHeaders) -> tuple[bytes, RawHeaders]:
         """The target of the request line, and the headers."""
         return wire.target.path, headers
+
+    def _checked(self, headers: tuple[tuple[bytes, bytes], ...]) -> Any:
+        """Headers as h11 has checked them: most requests on a connection have the same."""
+        known = self._known.get(headers)
+        if known is None:
+            known = h11.Request(method=b"GET", target=b"/", headers=list(headers)).headers
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[headers] = known
+        return known
 
     async def _read_head(self) -> None:
         conn = self._h11
@@ -178,10 +196,5 @@ class AsyncHTTP1Connection:
     async def aclose(self) -> None:
         """Close the connection."""
         self.reusable = False
+        self._known.clear()
         await self._stream.aclose()
-
-
-@functools.lru_cache(maxsize=256)
-def _checked(headers: tuple[tuple[bytes, bytes], ...]) -> Any:
-    """Headers as h11 has checked them: most requests of a client have the same."""
-    return h11.Request(method=b"GET", target=b"/", headers=list(headers)).headers

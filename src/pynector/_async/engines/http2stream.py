@@ -33,7 +33,8 @@ class AsyncHTTP2Stream:
         heard: When something was last heard about it, or sent.
         interim: How many 1xx answers have come.
         sent: Whether the request is out to its end.
-        over: Whether nothing more comes in.
+        over: Whether nothing more comes in that is wanted.
+        ended: Whether nothing more comes in on the wire.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class AsyncHTTP2Stream:
         "_received",
         "_uncredited",
         "complete",
+        "ended",
         "headers",
         "heard",
         "http_version",
@@ -76,6 +78,7 @@ class AsyncHTTP2Stream:
         self.interim = 0
         self.sent = False
         self.over = False
+        self.ended = False
 
     async def receive(self) -> bytes:
         """The next piece of the body as it is on the wire; empty at its end.
@@ -92,8 +95,10 @@ class AsyncHTTP2Stream:
                 size, self._uncredited = self._uncredited, 0
                 await self._connection.credit(self, size)
             return data
-        self.raise_failure()
-        self.complete = True
+        if not self.complete:
+            self.raise_failure()
+            self.complete = True
+            await self.end()
         return b""
 
     async def end(self) -> None:
@@ -139,7 +144,7 @@ class AsyncHTTP2Stream:
         if self._expected is not None and self._received < self._expected and not self.over:
             text = f"received {self._received} bytes, expected {self._expected}"
             self._refuse(f"the server ended the answer without sending complete message body ({text})")
-        self.over = True
+        self.over = self.ended = True
 
     def take_interim(self) -> None:
         """One more 1xx answer."""

@@ -1,19 +1,24 @@
 """The engine `pyreqwest`: HTTP in Rust. One and the same client of its is driven from every kind of code.
 
+But where a thread of ours may block, a request without TLS and a proxy is better off with a client that blocks: to be
+woken by pyreqwest's thread costs a thread more than all the rest.
+
 It has no way to take a request back that waits for its answer: whoever is cancelled is free at once, while the
 exchange goes on by itself until its own limits end it. So each is told the deadline of its caller.
 """
 
 import logging
+from functools import partial
 from math import inf
 from typing import Any, NoReturn
 
 from pyreqwest.client import Client
-from pyreqwest.request import RequestBuilder, StreamRequest
+from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
+from ..._concurrency._foreign import BlockingCall
 from ..._concurrency.aio.clock import checkpoint_if_cancelled, current_time, sleep_until
-from ..._concurrency.aio.foreign import driver, finished
+from ..._concurrency.aio.foreign import blocking_calls, driver, finished
 from ..._concurrency.aio.scopes import current_effective_deadline, shield
 from ..._http import reqwest
 from ..._http.body import StreamBody
@@ -60,6 +65,7 @@ class AsyncPyreqwestEngine:
         self._limit = settings.max_decompressed_size
         self._limited = self._wire_limit is not None or self._limit is not None
         self._drive = driver()
+        self._blocking = blocking_calls(partial(reqwest.build_plain_client, settings))
         self._patience = None if settings.timeout is None else settings.timeout * (1 + reqwest.LEEWAY)
         # Where an answer came from: a connection to it may have been kept.
         self._known: set[Origin] = set()
@@ -76,19 +82,23 @@ class AsyncPyreqwestEngine:
         try:
             deadline = current_effective_deadline()
             doubt = record.unanswered
+            call = None if self._blocking is None or not self._is_plain(origin) else self._blocking.begin()
             try:
-                request = await self._request(self._client_for_origin(origin), wire, headers, deadline)
+                client = self._client_for_origin(origin) if call is None else call.client
+                request = await self._request(client, wire, headers, deadline)
                 if body is not None:
                     if reqwest.declared_length(headers) != len(body):
                         raise HTTPProtocolError("the body is not as long as its Content-Length says", sent=False)
                     request.body_bytes(body)
-                steps = request.build().send()
+                ready = request.build()
                 record.sending()
-                response = await self._drive(steps)
+                response = await self._drive(ready.send()) if call is None else call.run(ready.send, deadline)
                 received = raw_headers(response.headers)
                 version = reqwest.http_version(response)
-                codings = self._examine(version, received)
-                content = finished(response.bytes()).to_bytes()
+                codings = self._examine(version, received, call)
+                content = (finished(response.bytes()) if call is None else response.bytes()).to_bytes()
+                if call is not None:
+                    call.keep()
                 if codings is not None:
                     content = _decode(content, codings)
             except Exception as exc:
@@ -108,19 +118,24 @@ class AsyncPyreqwestEngine:
         """Close every idle connection; those in use are closed when their exchange ends."""
         self._clients.clear()
         del self._client
+        if self._blocking is not None:
+            self._blocking.close()
 
     def abandon(self) -> None:
         """Forget every connection without a word to the peer."""
         _forgotten.extend(self._clients.values())
+        _forgotten.append(self._blocking)
 
-    def _examine(self, version: str, headers: RawHeaders) -> list[bytes] | None:
+    def _examine(self, version: str, headers: RawHeaders, call: BlockingCall | None) -> list[bytes] | None:
         """Look at the head of an answer whose connection may be used again already."""
         try:
             return examine(version, headers)[0]
         except HTTPProtocolError:
-            # Who knows what comes next on that connection: no other way to close it than to have new ones for all.
-            self._clients.clear()
-            self._client = self._client_for(None)
+            # Who knows what comes next on that connection: no other way to close it than to have new ones for all. But
+            # the client of a single call goes with it.
+            if call is None:
+                self._clients.clear()
+                self._client = self._client_for(None)
             raise
 
     async def _open(
@@ -167,7 +182,7 @@ class AsyncPyreqwestEngine:
             _log(wire, exchange.status_code, exchange.http_version, exchange.headers)
         return exchange
 
-    async def _request(self, client: Client, wire: WireRequest, headers: RawHeaders, deadline: float) -> RequestBuilder:
+    async def _request(self, client: Any, wire: WireRequest, headers: RawHeaders, deadline: float) -> Any:
         if self._no_tls is not None and wire.target.origin.scheme == b"https":
             raise ConfigurationError(self._no_tls)
         request = client.request(wire.method, str(wire.target)).headers(reqwest.text_headers(headers))
@@ -177,6 +192,9 @@ class AsyncPyreqwestEngine:
                 await checkpoint_if_cancelled()
             request.timeout(reqwest.remaining(deadline - current_time()))
         return request
+
+    def _is_plain(self, origin: Origin) -> bool:
+        return origin.scheme == b"http" and (self._proxies is None or self._proxies.find(origin) is None)
 
     def _client_for_origin(self, origin: Origin, *, uploads: bool = False) -> Client:
         if self._proxies is not None:
@@ -200,7 +218,8 @@ class AsyncPyreqwestEngine:
             await checkpoint_if_cancelled()
         if record.unanswered and not reqwest.was_sent(exc):
             record.unsent(doubt)
-        error = reqwest.translate(exc, wire)
+        proxy = None if self._proxies is None else self._proxies.find(wire.target.origin)
+        error = reqwest.translate(exc, wire, proxy=proxy)
         if error is None:
             raise exc
         if reqwest.died_before_answer(exc) and wire.target.origin in self._known:

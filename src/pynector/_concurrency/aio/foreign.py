@@ -11,9 +11,9 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from .._foreign import Feed, OutOfPatienceError, StandIn, dismiss
+from .._foreign import BlockingCalls, Closable, Feed, OutOfPatienceError, StandIn, dismiss
 
-__all__ = ["Feed", "OutOfPatienceError", "drive_feeding", "driver", "finished", "start"]
+__all__ = ["Feed", "OutOfPatienceError", "blocking_calls", "drive_feeding", "driver", "finished", "start"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,18 @@ async def _drive_elsewhere(steps: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         dismiss(steps)
         raise
+
+
+def blocking_calls(build: Callable[[], Closable]) -> BlockingCalls | None:
+    """Clients of a foreign library whose calls block the thread, each for one call at a time.
+
+    Args:
+        build: Makes one more.
+
+    Returns:
+        Them; None where nothing may block, and `driver` is what there is.
+    """
+    return None
 
 
 async def drive_feeding(

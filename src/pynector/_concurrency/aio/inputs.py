@@ -3,11 +3,31 @@
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
 from contextvars import copy_context
 from functools import partial
+from types import TracebackType
 from typing import TypeVar
 
-__all__ = ["numbered", "read_apart"]
+__all__ = ["Branch", "numbered", "read_apart"]
 
 T = TypeVar("T")
+
+
+class Branch:
+    """The cancel scopes of a generator that is read bit by bit, among other work of the same task.
+
+    A generator may be in the middle of a scope of its own, or of a task group, between two reads. In a block of this,
+    those scopes are the innermost ones; outside, the task does not see them. In async code, where a task of its own
+    reads, there is nothing to do.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
 
 
 def numbered(

@@ -122,19 +122,9 @@ class Task:
                 break
             scope = scope._parent
         if nearest != inf and nearest <= (now := monotonic()):
-            self._expire(now)
+            expire(self.scope, now)
             raise Cancelled
         return nearest
-
-    def _expire(self, now: float) -> None:
-        # No timer watches deadlines: whoever waits finds out, and marks them for everyone else.
-        scope = self.scope
-        while scope is not None:
-            if scope._deadline <= now:
-                scope._cancelled = True
-            if scope._shielded:
-                break
-            scope = scope._parent
 
 
 class _SlicedTask(Task):
@@ -220,6 +210,19 @@ def chain_cancelled(scope: ScopeLink | None) -> bool:
             return False
         scope = scope._parent
     return False
+
+
+def expire(scope: ScopeLink | None, now: float) -> None:
+    """Mark the scopes whose deadline has passed, from this one outwards.
+
+    No timer watches deadlines: whoever waits finds out, and marks them for everyone else.
+    """
+    while scope is not None:
+        if scope._deadline <= now:
+            scope._cancelled = True
+        if scope._shielded:
+            break
+        scope = scope._parent
 
 
 def wake_below(host: Task, *, everyone: bool = False) -> None:

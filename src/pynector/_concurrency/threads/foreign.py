@@ -6,10 +6,11 @@ from math import inf
 from time import monotonic
 from typing import Any, TypeVar, cast
 
-from .._foreign import Feed, OutOfPatienceError, StandIn, dismiss
+from .._foreign import BlockingCalls, Closable, Feed, OutOfPatienceError, StandIn, dismiss
+from ._calls import Calls
 from ._parking import Task, current
 
-__all__ = ["Feed", "OutOfPatienceError", "drive_feeding", "driver", "finished", "start"]
+__all__ = ["Feed", "OutOfPatienceError", "blocking_calls", "drive_feeding", "driver", "finished", "start"]
 
 T = TypeVar("T")
 
@@ -57,6 +58,18 @@ def _drive(steps: Coroutine[Any, Any, T]) -> T:
         raise
     finally:
         task.pass_on()
+
+
+def blocking_calls(build: Callable[[], Closable]) -> BlockingCalls | None:
+    """Clients of a foreign library whose calls block the thread, each for one call at a time.
+
+    Args:
+        build: Makes one more.
+
+    Returns:
+        Them; None where nothing may block, and `driver` is what there is.
+    """
+    return Calls(build)
 
 
 def drive_feeding(

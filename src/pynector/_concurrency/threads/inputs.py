@@ -2,11 +2,48 @@
 
 from collections.abc import AsyncIterable, Callable, Iterable
 from itertools import count
+from math import inf
+from types import TracebackType
 from typing import TypeVar
 
-__all__ = ["numbered", "read_apart"]
+from ._parking import ScopeLink, current
+
+__all__ = ["Branch", "numbered", "read_apart"]
 
 T = TypeVar("T")
+
+
+class Branch:
+    """The cancel scopes of a generator that is read bit by bit, among other work of the same task.
+
+    A generator may be in the middle of a scope of its own, or of a task group, between two reads. In a block of this,
+    those scopes are the innermost ones; outside, the task does not see them. In async code, where a task of its own
+    reads, there is nothing to do.
+    """
+
+    __slots__ = ("_around", "_base", "_innermost", "_root")
+
+    def __init__(self) -> None:
+        # What the scopes of the generator have around them: where it is read, and else where this was made.
+        self._base = ScopeLink()
+        self._base._cancelled = self._base._shielded = False
+        self._base._deadline = inf
+        self._base._parent = self._root = current().scope
+        self._innermost: ScopeLink = self._base
+        self._around: ScopeLink | None = None
+
+    def __enter__(self) -> None:
+        task = current()
+        self._around = self._base._parent = task.scope
+        task.scope = self._innermost
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        task = current()
+        self._innermost = task.scope or self._base
+        task.scope, self._around = self._around, None
+        self._base._parent = self._root
 
 
 def numbered(

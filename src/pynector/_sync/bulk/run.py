@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from ..._concurrency.threads.clock import checkpoint_if_cancelled, current_time
 from ..._concurrency.threads.colour import ColourGuard
-from ..._concurrency.threads.inputs import read_apart
+from ..._concurrency.threads.inputs import Branch, read_apart
 from ..._concurrency.threads.scopes import move_on_at, shield
 from ..._concurrency.threads.tasks import TaskGroup, create_task_group, current_task
 from ..._messages.outcome import Outcome, RunStats
@@ -59,6 +59,7 @@ class BatchRun(ColourGuard):
         self._group: TaskGroup | None = None
         self._task: object = None
         self._forks = forks[0]
+        self._branch: Branch
         self._reads_here = False
         self._raised = False
         # Of an ordered run: what came before its turn.
@@ -89,6 +90,7 @@ class BatchRun(ColourGuard):
         if self._task is not None:
             raise RuntimeError("a run is entered once: call stream_batch again for another one")
         self._task = current_task()
+        self._branch = Branch()
         crew = self._crew
         crew.deadline = None if self._timeout is None else current_time() + self._timeout
         try:
@@ -147,7 +149,7 @@ class BatchRun(ColourGuard):
 
     def _close(self) -> None:
         self._close_progress()
-        with shield():
+        with shield(), self._branch:
             self._source.close()
 
     # Its outcomes
@@ -185,9 +187,7 @@ class BatchRun(ColourGuard):
                 raise RuntimeError("a run is read inside its block: `with client.stream_batch(...) as run`")
             raise RuntimeError("this run has ended: its block was left")
         if self._forks != forks[0]:
-            raise RuntimeError(
-                "this run is of the parent process, as are its tasks: begin another one in a forked child"
-            )
+            raise RuntimeError("this run is of the parent process: begin another one in a forked child")
         if current_task() is not self._task:
             raise RuntimeError("a run is read in the task that entered it: pass its outcomes on to other tasks instead")
 
@@ -220,7 +220,8 @@ class BatchRun(ColourGuard):
         """What nobody took, with all workers gone: nothing of it was sent."""
         # Workers may see a cancellation from outside before this task does: then that is no end.
         checkpoint_if_cancelled()
-        job = self._source.leftover()
+        with self._branch:
+            job = self._source.leftover()
         if job is not None:
             self._crew.done.append(job.cut(self._crew.reason))
             if self._is_ready():
@@ -255,7 +256,10 @@ class BatchRun(ColourGuard):
 
     def _read_here(self) -> None:
         source = self._source
-        while self._may_read() and isinstance(source, Handed) and source.read():
+        while self._may_read() and isinstance(source, Handed):
+            with self._branch:
+                if not source.read():
+                    return
             self._crew.reinforce()
             if self._is_ready():
                 return

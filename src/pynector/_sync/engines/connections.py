@@ -75,7 +75,8 @@ class Connections:
         # Every idle connection, longest idle first. A dict, for removal of any one in O(1).
         self._idle: dict[Lease, None] = {}
         self._open = 0
-        self._closed = False
+        # Also if nothing is to be kept: then it is as if closed, for those that come back.
+        self._closed = settings.keepalive_expiry <= 0
         self._shares = settings.http2 and MULTIPLEX
         # Over HTTP/2: those in use, who makes one just now, and the servers that speak HTTP/1.1 only.
         self._shared: dict[Origin, list[Lease]] = {}

@@ -317,6 +317,7 @@ class HTTP2Connection:
 
     def _reset(self, stream: "HTTP2Stream", code: int) -> None:
         codes = h2.errors.ErrorCodes
+        stream.ended = stream.sent = True
         if code == codes.REFUSED_STREAM:
             stream.fail(_not_taken("the server refused the request (REFUSED_STREAM)"))
         elif code == codes.NO_ERROR and stream.over:
@@ -387,7 +388,7 @@ class HTTP2Connection:
 
     def forget(self, stream: "HTTP2Stream") -> None:
         """End a stream, and tell the server if it does not know."""
-        if self._streams.pop(stream.number, None) is None or (stream.over and stream.sent) or self._writer.mute:
+        if self._streams.pop(stream.number, None) is None or (stream.ended and stream.sent) or self._writer.mute:
             return
         try:
             self._h2.reset_stream(stream.number, h2.errors.ErrorCodes.CANCEL)

@@ -34,7 +34,8 @@ class HTTP2Stream:
         heard: When something was last heard about it, or sent.
         interim: How many 1xx answers have come.
         sent: Whether the request is out to its end.
-        over: Whether nothing more comes in.
+        over: Whether nothing more comes in that is wanted.
+        ended: Whether nothing more comes in on the wire.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class HTTP2Stream:
         "_received",
         "_uncredited",
         "complete",
+        "ended",
         "headers",
         "heard",
         "http_version",
@@ -77,6 +79,7 @@ class HTTP2Stream:
         self.interim = 0
         self.sent = False
         self.over = False
+        self.ended = False
 
     def receive(self) -> bytes:
         """The next piece of the body as it is on the wire; empty at its end.
@@ -93,8 +96,10 @@ class HTTP2Stream:
                 size, self._uncredited = self._uncredited, 0
                 self._connection.credit(self, size)
             return data
-        self.raise_failure()
-        self.complete = True
+        if not self.complete:
+            self.raise_failure()
+            self.complete = True
+            self.end()
         return b""
 
     def end(self) -> None:
@@ -140,7 +145,7 @@ class HTTP2Stream:
         if self._expected is not None and self._received < self._expected and not self.over:
             text = f"received {self._received} bytes, expected {self._expected}"
             self._refuse(f"the server ended the answer without sending complete message body ({text})")
-        self.over = True
+        self.over = self.ended = True
 
     def take_interim(self) -> None:
         """One more 1xx answer."""
