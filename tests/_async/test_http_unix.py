@@ -19,7 +19,7 @@ from servers.proxy import UnixRelay
 pytestmark = [
     pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets"),
     pytest.mark.usefixtures("engine"),
-    pytest.mark.engines("httpx", "httpx2"),  # whose connections are made here
+    pytest.mark.engines("httpx", "httpx2"),  # the third has none, and refuses the argument
 ]
 
 QUICK = RetryPolicy(max_retries=2, backoff_factor=0.01)

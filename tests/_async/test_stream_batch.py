@@ -81,7 +81,8 @@ async def test_an_empty_input(server: LocalServer) -> None:
 
 async def test_an_outcome_comes_as_soon_as_it_is_there(server: LocalServer, no_leaks: None) -> None:
     requests = [{"path": "/delay?s=30"}, {"path": "/index/1"}, {"path": "/index/2"}]
-    async with AsyncPynector(base_url=server.url) as client:
+    # With pyreqwest, what is cancelled while it waits for an answer goes on until the transport has had enough.
+    async with AsyncPynector(base_url=server.url, timeout=1.5) as client:
         for source in (requests, iter(requests)):
             async with client.stream_batch(source, max_concurrency=2) as run:
                 assert [(await anext(run)).index for _ in range(2)] == [1, 2]
@@ -147,7 +148,8 @@ async def test_breaking_out_of_an_endless_input(server: LocalServer, ordered: bo
 
 @pytest.mark.parametrize("make", [list, iter])
 async def test_an_exception_in_the_block_is_its_own(server: LocalServer, make: Any, no_leaks: None) -> None:
-    async with AsyncPynector(base_url=server.url) as client:
+    # With pyreqwest, what is cancelled while it waits for an answer goes on until the transport has had enough.
+    async with AsyncPynector(base_url=server.url, timeout=1.5) as client:
         with pytest.raises(ZeroDivisionError, match="of the body") as caught:
             async with client.stream_batch(make([{"path": "/index/0"}, *[{"path": "/delay?s=30"}] * 20])) as run:
                 async for _outcome in run:
@@ -186,7 +188,8 @@ async def test_cancelled_at_random_moments(server: LocalServer, lazy: bool, no_l
 
 async def test_a_shielded_consumer_is_told_what_was_cut_short(server: LocalServer, no_leaks: None) -> None:
     requests = [{"path": "/delay?s=30"}] * 8
-    async with AsyncPynector(base_url=server.url) as client:
+    # With pyreqwest, what is cancelled while it waits for an answer goes on until the transport has had enough.
+    async with AsyncPynector(base_url=server.url, timeout=1.5) as client:
         for source in (requests, iter(requests)):
             states = []
             with CancelScope() as scope:

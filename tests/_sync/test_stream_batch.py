@@ -82,7 +82,8 @@ def test_an_empty_input(server: LocalServer) -> None:
 
 def test_an_outcome_comes_as_soon_as_it_is_there(server: LocalServer, no_leaks: None) -> None:
     requests = [{"path": "/delay?s=30"}, {"path": "/index/1"}, {"path": "/index/2"}]
-    with Pynector(base_url=server.url) as client:
+    # With pyreqwest, what is cancelled while it waits for an answer goes on until the transport has had enough.
+    with Pynector(base_url=server.url, timeout=1.5) as client:
         for source in (requests, iter(requests)):
             with client.stream_batch(source, max_concurrency=2) as run:
                 assert [(next(run)).index for _ in range(2)] == [1, 2]
@@ -148,7 +149,8 @@ def test_breaking_out_of_an_endless_input(server: LocalServer, ordered: bool, no
 
 @pytest.mark.parametrize("make", [list, iter])
 def test_an_exception_in_the_block_is_its_own(server: LocalServer, make: Any, no_leaks: None) -> None:
-    with Pynector(base_url=server.url) as client:
+    # With pyreqwest, what is cancelled while it waits for an answer goes on until the transport has had enough.
+    with Pynector(base_url=server.url, timeout=1.5) as client:
         with pytest.raises(ZeroDivisionError, match="of the body") as caught:
             with client.stream_batch(make([{"path": "/index/0"}, *[{"path": "/delay?s=30"}] * 20])) as run:
                 for _outcome in run:
@@ -187,7 +189,8 @@ def test_cancelled_at_random_moments(server: LocalServer, lazy: bool, no_leaks: 
 
 def test_a_shielded_consumer_is_told_what_was_cut_short(server: LocalServer, no_leaks: None) -> None:
     requests = [{"path": "/delay?s=30"}] * 8
-    with Pynector(base_url=server.url) as client:
+    # With pyreqwest, what is cancelled while it waits for an answer goes on until the transport has had enough.
+    with Pynector(base_url=server.url, timeout=1.5) as client:
         for source in (requests, iter(requests)):
             states = []
             with CancelScope() as scope, client.stream_batch(source, max_concurrency=2, buffer=1) as run:

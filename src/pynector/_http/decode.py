@@ -1,7 +1,7 @@
 """Undoing content codings (RFC 9110, 8.4) piece by piece, within a limit, and noticing when the end is missing."""
 
 import zlib
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol, cast
 
 from ..errors import HTTPDecodeError, ResponseTooLargeError
 
@@ -179,7 +179,7 @@ class _Zstandard:
             # What tells where a body ends can't be told to stop at some size, and what can does not tell. So each
             # piece is tried first, in small steps whose results are only counted.
             self._scale = zstandard.ZstdDecompressor(max_window_size=self._WINDOW).stream_writer(
-                _Scale(_Room(room.step - 1)), closefd=False
+                cast("IO[bytes]", _Scale(_Room(room.step - 1))), closefd=False
             )
 
     def decode(self, data: bytes) -> bytes:

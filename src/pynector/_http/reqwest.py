@@ -239,10 +239,10 @@ def closing(request: StreamRequest) -> Coroutine[Any, Any, None]:
 
 # Errors
 
-_NOT_TLS = ("dns error", "tcp connect error")
-_TLS = ("certificate", "corrupt message", "fatal alert", "handshake", "tls", "peer")
+_NOT_TLS = ("dns error", "tcp connect error", "os error")
+_TLS = ("certificate", "corrupt message", "fatal alert", "handshake", "tls", "peer is", "peer misbehaved")
 _PROXY = ("tunnel", "proxy", "socks")
-_HUNG_UP = ("unexpected end of file", "handshake eof", "io error during socks handshake")
+_HUNG_UP = ("unexpected end of file", "handshake eof", "close_notify", "io error during socks handshake")
 # What a SOCKS proxy refuses with that may be otherwise in a moment. All else is its last word.
 _PASSING = ("general server failure", "unreachable", "connection refused", "ttl expired")
 
@@ -298,7 +298,9 @@ def _build(exc: PyreqwestError, text: str, partial: bytes | None, proxy: Proxy |
     if text == "connection closed before message completed":
         # Nothing came back: a stale connection or a dying server, not a server that talks nonsense.
         return errors.HTTPProtocolError("the server disconnected without sending a response", transient=True)
-    if "end of file" in text or "unexpected EOF" in text:
+    if any(word in text for word in ("end of file", "unexpected EOF", "close_notify")):
+        if "client error (SendRequest)" in _causes(exc):
+            return errors.ConnectionError(f"connection lost: {text}")
         return errors.HTTPIncompleteError(text, partial=partial or b"")
     if "received fatal alert" in text:
         # In TLS 1.3 a client hears only now that the server wants a certificate, or another one.
@@ -322,6 +324,9 @@ def _no_connection(exc: PyreqwestError, text: str, proxy: Proxy | None) -> error
     lower = causes.lower()
     at_proxy = proxy is not None and any(word in lower for word in _PROXY)
     if any(word in lower for word in _HUNG_UP):
+        if at_proxy and proxy is not None and proxy.is_socks and proxy.credentials is not None:
+            # Most likely a blunt way to refuse them: not to be tried again.
+            return errors.HTTPProxyError(f"{where}: it hung up, or refused our user and password", sent=False)
         # Nobody refused anything: a server, or what stands before it, went away.
         text = f"it hung up ({text})" if at_proxy else "the server hung up in the TLS handshake"
         return errors.ConnectionError(f"{where}: {text}" if where else text, sent=False)

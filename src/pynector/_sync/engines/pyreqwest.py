@@ -333,7 +333,7 @@ def _log(wire: WireRequest, status_code: int, version: str, headers: RawHeaders)
     logger.debug(
         "response: %s %s: %d in %s, %r",
         wire.method,
-        wire.target.redacted,
+        wire.target.redacted.partition("?")[0],
         status_code,
         version,
         Headers.from_raw(headers),
