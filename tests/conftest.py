@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from pynector._concurrency.threads import _workers
 from pynector.testing import LocalServer
 from servers.httpbin_server import HttpbinServer
 from servers.leaks import LeakCheck
@@ -58,11 +59,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On trio the other engines do what they do on asyncio, so that is left to the long run."""
+    """Leave to the long run what the default engine has shown already.
+
+    That is all that other engines do on trio, as they do it on asyncio too, and what tests say by the mark
+    `full_beyond("httpx", ...)`: those that are about what stands above the engines.
+    """
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if params.get("anyio_backend") == "trio" and params.get("engine", "httpx") != "httpx":
-            item.add_marker("full")
+        if (engine := params.get("engine", "httpx")) != "httpx":
+            beyond = item.get_closest_marker("full_beyond")
+            if params.get("anyio_backend") == "trio" or (beyond is not None and engine not in beyond.args):
+                item.add_marker("full")
 
 
 @pytest.fixture(scope="session")
@@ -151,12 +158,14 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture
-def no_leaks() -> Iterator[None]:
+def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail if the test leaves a worker thread, a socket, a pipe or an event descriptor behind.
 
     Waits for idle workers to end. With a server in this process, a connection that a client left open shows
     twice, once for either end.
     """
+    # The end of each that idles is waited for, in hundreds of tests.
+    monkeypatch.setattr(_workers, "IDLE_SECONDS", 0.1)
     check = LeakCheck()
     yield
     left = check.wait(_IDLE)

@@ -6,7 +6,7 @@ from pynector import AsyncPynector, RetryPolicy, errors
 from pynector.testing import LocalServer
 from pynector.transport.http import HttpMessage
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
 
 
 async def test_request(server: LocalServer) -> None:
@@ -92,6 +92,7 @@ async def test_stream(server: LocalServer, no_leaks: None) -> None:
         assert (await client.get("/items/1")).json()["id"] == 1
 
 
+@pytest.mark.full_beyond("httpx")
 async def test_settings_of_the_client(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYNECTOR_BASE_URL", server.url)
     monkeypatch.setenv("PYNECTOR_MAX_RETRIES", "0")

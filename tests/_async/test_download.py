@@ -18,7 +18,7 @@ from pynector.testing import LocalServer
 from pynector.transport.http import AsyncHTTPTransport, Download
 from servers.scripted import Connection, Script, ScriptedServer, http_response
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
 
 QUICK = RetryPolicy(max_retries=3, backoff_factor=0.01)
 BODY = bytes(range(256)) * 4000  # more than one write of 512 KiB

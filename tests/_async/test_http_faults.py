@@ -416,6 +416,7 @@ def sequence(*answers: bytes) -> Script:
         (b"X-Nothing: 1", 0.0),
     ],
 )
+@pytest.mark.full_beyond("httpx")
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_429_is_waited_for_as_told(method: str, header: bytes, least: float, no_leaks: None) -> None:
     with ScriptedServer(sequence(status("429 Too Many Requests", header), OK)) as server:
@@ -426,6 +427,7 @@ async def test_429_is_waited_for_as_told(method: str, header: bytes, least: floa
         assert len(server.requests) == 2
 
 
+@pytest.mark.full_beyond("httpx")
 async def test_429_with_a_date(no_leaks: None) -> None:
     date = formatdate(time.time() + 2, usegmt=True).encode()  # whole seconds: between 1 and 2 from now
     with ScriptedServer(sequence(status("429 Too Many Requests", b"Retry-After: " + date), OK)) as server:

@@ -91,6 +91,7 @@ async def test_a_bad_environment_names_the_variable(
         AsyncHTTPTransport()
 
 
+@pytest.mark.engines("httpx")  # which is one of the settings
 async def test_the_environment_counts_until_an_argument_does(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

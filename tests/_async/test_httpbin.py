@@ -12,7 +12,7 @@ import pytest
 from pynector import AsyncPynector, RetryPolicy, errors
 from pynector.transport.http import HttpMessage
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
 
 QUICK = RetryPolicy(max_retries=2, backoff_factor=0.01)
 

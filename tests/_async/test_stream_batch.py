@@ -17,7 +17,7 @@ from pynector._concurrency.aio.scopes import CancelScope, move_on_after
 from pynector._concurrency.aio.tasks import create_task_group
 from pynector.testing import LocalServer
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
 
 NO_RETRIES = RetryPolicy(max_retries=0)
 
@@ -58,6 +58,7 @@ async def assert_quiet(server: LocalServer, source: Endless | None = None) -> No
     assert source is None or source.pulled == pulled
 
 
+@pytest.mark.full_beyond("httpx")
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("make", [list, tuple, iter, deque, lambda items: (item for item in items)])
 async def test_every_item_once(server: LocalServer, make: Any, ordered: bool, no_leaks: None) -> None:
@@ -88,6 +89,7 @@ async def test_an_outcome_comes_as_soon_as_it_is_there(server: LocalServer, no_l
                 assert [(await anext(run)).index for _ in range(2)] == [1, 2]
 
 
+@pytest.mark.full_beyond("httpx")
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize(("limit", "buffer"), [(5, None), (5, 0), (1, 0), (3, 4)])
 async def test_live_items_are_bounded(
@@ -216,6 +218,7 @@ async def test_a_cancelled_wait_loses_nothing(server: LocalServer, no_leaks: Non
     assert sorted(seen) == list(range(40))
 
 
+@pytest.mark.full_beyond("httpx")
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 10, 50])
 async def test_an_input_that_raises(server: LocalServer, count: int, ordered: bool, no_leaks: None) -> None:
@@ -534,7 +537,7 @@ async def test_a_generator_sees_one_context(server: LocalServer) -> None:
 
     async with AsyncPynector(base_url=server.url) as client:
         async with client.stream_batch(source(), max_concurrency=4) as run:
-            assert all([outcome.ok async for outcome in run])
+            assert {outcome.ok async for outcome in run} == {True}
 
 
 async def test_a_kept_error_keeps_nothing_of_the_run(server: LocalServer) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pynector import Pynector, RetryPolicy, errors
 from pynector.testing import LocalServer
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
 
 NO_RETRIES = RetryPolicy(max_retries=0)
 
@@ -30,6 +30,7 @@ def test_every_answer_in_its_own_slot(server: LocalServer, make: Any, no_leaks: 
     assert server.peak_in_flight <= 20
 
 
+@pytest.mark.full_beyond("httpx")
 def test_ten_thousand_requests(server: LocalServer, no_leaks: None) -> None:
     with Pynector(base_url=server.url, keepalive_expiry=300) as client:
         results = client.batch_request(indexes(10_000), max_concurrency=50)

@@ -7,7 +7,7 @@ from pynector import Pynector, RetryPolicy, errors
 from pynector.testing import LocalServer
 from pynector.transport.http import HttpMessage
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
 
 
 def test_request(server: LocalServer) -> None:
@@ -93,6 +93,7 @@ def test_stream(server: LocalServer, no_leaks: None) -> None:
         assert (client.get("/items/1")).json()["id"] == 1
 
 
+@pytest.mark.full_beyond("httpx")
 def test_settings_of_the_client(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYNECTOR_BASE_URL", server.url)
     monkeypatch.setenv("PYNECTOR_MAX_RETRIES", "0")

@@ -521,6 +521,60 @@ def test_permits_are_given_in_order(no_leaks: None) -> None:
     assert order == [0, 1, 2, 3]
 
 
+def test_idle_connections_are_kept_beside_those_in_use(server: LocalServer, no_leaks: None) -> None:
+    with LocalServer() as other, client_of("", max_connections=1) as client:
+        for _ in range(3):
+            for site in (server, other):
+                client.get(f"{site.url}/items/1")
+        assert server.connections.total == other.connections.total == 1
+        assert server.connections.open == other.connections.open == 1
+
+
+def test_closing_ends_idle_connections_whoever_keeps_a_traceback(no_leaks: None) -> None:
+    ended: list[bool] = []
+    kept: list[BaseException] = []
+
+    def quick(conn: Connection) -> None:
+        conn.read_request()
+        conn.send(OK)
+        ended.append(conn.wait(5))
+
+    with ScriptedServer(silent, quick) as server:
+        with client_of(server.url, timeout=1, keepalive_expiry=60) as client:
+
+            def cut_short() -> None:
+                try:
+                    client.get("/x")
+                except BaseException as error:
+                    kept.append(error)
+                    raise
+
+            with create_task_group() as group:
+                group.start_soon(cut_short)
+                while not server.requests:
+                    sleep(0.01)
+                client.get("/y")
+                group.cancel_scope.cancel()
+        with move_on_after(6):
+            while not ended:
+                sleep(0.01)
+        assert ended == [True]
+    assert kept[0].__traceback__ is not None
+
+
+def test_interim_answers_without_end_end_with_the_deadline(no_leaks: None) -> None:
+    def script(conn: Connection) -> None:
+        conn.read_request()
+        try:
+            while not conn.wait(0.001):
+                conn.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        except OSError:
+            pass
+
+    with ScriptedServer(script) as server, client_of(server.url) as client, pytest.raises(errors.TimeoutError):
+        client.get("/", timeout=0.4)
+
+
 def test_it_does_not_survive_a_fork_and_says_so(server: LocalServer) -> None:
     code = f"""
 import os, sys, traceback

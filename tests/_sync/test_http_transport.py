@@ -92,6 +92,7 @@ def test_a_bad_environment_names_the_variable(
         HTTPTransport()
 
 
+@pytest.mark.engines("httpx")  # which is one of the settings
 def test_the_environment_counts_until_an_argument_does(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYNECTOR_MAX_RETRIES", "1")
     monkeypatch.setenv("PYNECTOR_TIMEOUT", "0.5")

@@ -18,7 +18,7 @@ from pynector._concurrency.threads.scopes import CancelScope, move_on_after
 from pynector._concurrency.threads.tasks import create_task_group
 from pynector.testing import LocalServer
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
 
 NO_RETRIES = RetryPolicy(max_retries=0)
 
@@ -59,6 +59,7 @@ def assert_quiet(server: LocalServer, source: Endless | None = None) -> None:
     assert source is None or source.pulled == pulled
 
 
+@pytest.mark.full_beyond("httpx")
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("make", [list, tuple, iter, deque, lambda items: (item for item in items)])
 def test_every_item_once(server: LocalServer, make: Any, ordered: bool, no_leaks: None) -> None:
@@ -89,6 +90,7 @@ def test_an_outcome_comes_as_soon_as_it_is_there(server: LocalServer, no_leaks: 
                 assert [(next(run)).index for _ in range(2)] == [1, 2]
 
 
+@pytest.mark.full_beyond("httpx")
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize(("limit", "buffer"), [(5, None), (5, 0), (1, 0), (3, 4)])
 def test_live_items_are_bounded(
@@ -216,6 +218,7 @@ def test_a_cancelled_wait_loses_nothing(server: LocalServer, no_leaks: None) -> 
     assert sorted(seen) == list(range(40))
 
 
+@pytest.mark.full_beyond("httpx")
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 10, 50])
 def test_an_input_that_raises(server: LocalServer, count: int, ordered: bool, no_leaks: None) -> None:
@@ -526,7 +529,7 @@ def test_a_generator_sees_one_context(server: LocalServer) -> None:
             yield {"path": f"/index/{n}"}
 
     with Pynector(base_url=server.url) as client, client.stream_batch(source(), max_concurrency=4) as run:
-        assert all([outcome.ok for outcome in run])
+        assert {outcome.ok for outcome in run} == {True}
 
 
 def test_a_kept_error_keeps_nothing_of_the_run(server: LocalServer) -> None:

@@ -186,6 +186,33 @@ def test_a_connection_with_a_doubtful_answer_is_not_used_again() -> None:
         assert in_thread(both) == "good"
 
 
+def test_a_kept_error_keeps_no_connection(client: Pynector) -> None:
+    """A client that is thrown away is closed at once, also with the idle connections it has."""
+
+    def script(conn: Connection) -> None:
+        conn.read_request()
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")
+        ended.append(conn.wait(5))
+
+    def work() -> None:
+        client.get(f"{server.url}/x")
+        with pytest.raises(errors.ConnectionError) as caught:
+            client.get(f"http://127.0.0.1:{port}/x")
+        kept.append(caught.value)
+
+    kept: list[BaseException] = []
+    ended: list[bool] = []
+    with socket.create_server(("127.0.0.1", 0)) as dead:
+        port = dead.getsockname()[1]
+    with ScriptedServer(script) as server:
+        in_thread(work)
+        deadline = time.monotonic() + 3
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert ended == [True]
+    assert kept
+
+
 def test_closing_lets_go_of_connections(silent_server: Server, no_leaks: None) -> None:
     client = Pynector(base_url=silent_server.url, engine="pyreqwest")
     client.batch_request([{"path": f"/echo/{n}"} for n in range(100)], max_concurrency=16)
@@ -433,10 +460,11 @@ def test_an_answer_that_came_all_the_same_is_kept_and_its_client_is_not() -> Non
         scope.cancel()
         return "done"
 
+    client = call.client
     with CancelScope() as scope:
         assert call.run(answer, inf) == "done"
         call.keep()
-    assert call.client.closed.is_set()
+    assert client.closed.is_set()
     assert calls._spare == []
 
 

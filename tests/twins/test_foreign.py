@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -45,7 +46,8 @@ class Foreign:
 
         def finish() -> None:
             over.set()
-            loop.call_soon_threadsafe(wake, future)
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(wake, future)
 
         timer = threading.Timer(self.delay, finish)
         timer.daemon = True

@@ -426,6 +426,6 @@ def test_the_bench_runs():
         timeout=LONG * 2,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    rows = json.loads(done.stdout)
+    rows = json.loads(done.stdout)["concurrency"]["rows"]
     assert {row["name"].partition(":")[0] for row in rows} == {"threads", "asyncio", "trio"}
-    assert all(next(iter(row["microseconds"])) == "ours" and len(row["microseconds"]) > 1 for row in rows)
+    assert all(next(iter(row["values"])) == "ours" and len(row["values"]) > 1 for row in rows)

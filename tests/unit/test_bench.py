@@ -59,7 +59,7 @@ def work(colour: str, job: Job) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("colour", "label"), CONTESTANTS)
-@pytest.mark.parametrize("workload", ["GET 100 B", "POST 100 B"])
+@pytest.mark.parametrize("workload", [pytest.param("GET 100 B", marks=pytest.mark.full), "POST 100 B"])
 def test_contestant_gets_what_the_server_sends(
     colour: str, label: str, workload: str, nginx: bench_server.Server
 ) -> None:
@@ -71,7 +71,7 @@ def test_contestant_gets_what_the_server_sends(
 
 
 @pytest.mark.parametrize(("colour", "label"), CONTESTANTS)
-@pytest.mark.parametrize("wrong", ["content", "length"])
+@pytest.mark.parametrize("wrong", ["content", pytest.param("length", marks=pytest.mark.full)])
 def test_contestant_sees_a_wrong_answer(colour: str, label: str, wrong: str) -> None:
     right = encode(document(SMALL))
     body = right.replace(b'"id":1', b'"id":2') if wrong == "content" else right + b" "

@@ -174,11 +174,12 @@ def test_named_modules_and_names_exist() -> None:
     for file in FILES:
         for line, prose in read_prose(ROOT, file):
             for name in re.findall(r"`(pynector(?:\.[A-Za-z_]\w*)+)`", prose):
-                if not importable(name) and name not in ("pynector.attempts", *ENTRY_POINT_GROUPS):
+                if not importable(name) and name not in (*LOGGERS, *ENTRY_POINT_GROUPS):
                     unknown.append(f"{file}:{line}: {name}")
     assert not unknown
 
 
+LOGGERS = ("pynector.attempts", "pynector.http")
 ENTRY_POINT_GROUPS = ("pynector.transports.async", "pynector.transports.sync")
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from ..._concurrency.aio.colour import ColourGuard
+from ..._concurrency.aio.colour import ColourGuard, check_iterable
 from ..._concurrency.aio.locks import Mutex
 from ..._concurrency.aio.scopes import move_on_after, shield
 from ..._config import UNSET, Secret, UnsetType, check_timeout, resolve
@@ -20,6 +20,7 @@ from ..._http.arguments import (
     refuse_with_client,
 )
 from ..._http.auth import AuthTypes, checked_auth
+from ..._http.body import StreamBody
 from ..._http.cookies import CookieStore, checked_cookies
 from ..._http.redirects import following_request
 from ..._http.settings import CertTypes, VerifyTypes
@@ -301,6 +302,8 @@ class AsyncHTTPTransport(ColourGuard):
             raise ConfigurationError(f"unknown option {next(iter(options))!r} for an HTTP request")
         message = data if isinstance(data, HttpMessage) else HttpMessage.from_mapping(data)
         wire = self._ready()[1].build(message)
+        if isinstance(wire.body, StreamBody):
+            check_iterable(wire.body.source)
         if idempotency_key is not None:
             wire.set_header(b"Idempotency-Key", idempotency_key)
         return wire

@@ -8,7 +8,7 @@ from typing import Generic, NoReturn, TypeVar, TypeVarTuple, cast
 
 from pynector.errors import ConfigurationError
 
-__all__ = ["MULTIPLEX", "ColourGuard", "dispose", "invoke", "iterate", "loop_token", "settle"]
+__all__ = ["MULTIPLEX", "ColourGuard", "check_iterable", "dispose", "invoke", "iterate", "loop_token", "settle"]
 
 MULTIPLEX: bool = True
 """Whether several requests share an HTTP/2 connection: tasks of one event loop take turns, threads do not."""
@@ -78,6 +78,17 @@ def iterate(source: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
     if isinstance(source, AsyncIterable):
         return aiter(source)
     return _Steps(iter(source))
+
+
+def check_iterable(source: object) -> None:
+    """Refuse a source that this colour can't iterate over, as long as nothing has been done for it.
+
+    Args:
+        source: What is to be iterated over later.
+
+    Raises:
+        ConfigurationError: It is an async iterable, and this is blocking code.
+    """
 
 
 async def invoke(fn: Callable[[*PosArgsT], Awaitable[T]], *args: *PosArgsT) -> T:

@@ -69,7 +69,7 @@ class Call:
     __slots__ = ("_alarm", "_calls", "_intact", "_running", "_scope", "_told", "_unwatched", "client")
 
     def __init__(self, calls: Calls, client: Any) -> None:
-        self.client = client
+        self.client: Any = client
         self._calls = calls
         # Each holds one token, for whoever pops it.
         self._running = [None]
@@ -99,11 +99,15 @@ class Call:
             if task.limit() < deadline:
                 self._watch()
             return function()
-        except Exception:
-            if self._running:
+        except BaseException as exc:
+            mine = self._take()
+            # A client is closed when nobody has it any more, and a traceback of this may be kept.
+            self.client = None
+            if mine or not isinstance(exc, Exception):
                 raise
             raise Cancelled from None
         finally:
+            del function
             task.wake_fd = outer
             self._intact = self._take()
             if self._alarm is not None:
@@ -142,8 +146,9 @@ class Call:
         return nearest
 
     def _end(self) -> None:
+        client = self.client
         if self._take():
-            self.client.close()
+            client.close()
 
     def _take(self) -> bool:
         try:

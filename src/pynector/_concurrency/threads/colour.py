@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from inspect import iscoroutine
 from types import TracebackType
-from typing import NoReturn, TypeVar, TypeVarTuple
+from typing import NoReturn, TypeVar, TypeVarTuple, cast
 
 from pynector.errors import ConfigurationError
 
-__all__ = ["MULTIPLEX", "ColourGuard", "dispose", "invoke", "iterate", "loop_token", "settle"]
+__all__ = ["MULTIPLEX", "ColourGuard", "check_iterable", "dispose", "invoke", "iterate", "loop_token", "settle"]
 
 MULTIPLEX: bool = False
 """Whether several requests share an HTTP/2 connection: tasks of one event loop take turns, threads do not."""
@@ -55,9 +55,21 @@ def iterate(source: Iterable[T] | AsyncIterable[T]) -> Iterator[T]:
         TypeError: It cannot be iterated over.
         ConfigurationError: It is an async iterable, and this is blocking code.
     """
+    check_iterable(source)
+    return iter(cast("Iterable[T]", source))
+
+
+def check_iterable(source: object) -> None:
+    """Refuse a source that this colour can't iterate over, as long as nothing has been done for it.
+
+    Args:
+        source: What is to be iterated over later.
+
+    Raises:
+        ConfigurationError: It is an async iterable, and this is blocking code.
+    """
     if not isinstance(source, Iterable) and isinstance(source, AsyncIterable):
         raise ConfigurationError("an async iterable needs AsyncPynector; Pynector takes a plain iterable")
-    return iter(source)
 
 
 def invoke(fn: Callable[[*PosArgsT], T], *args: *PosArgsT) -> T:

@@ -105,6 +105,8 @@ class PyreqwestEngine:
             except Exception as exc:
                 self._explain(exc, wire, record, deadline, doubt)
         finally:
+            # A client is closed when nobody has it any more, and a traceback of this may be kept.
+            call = client = request = ready = None
             self._permits.release(origin)
         self._known.add(origin)
         if logger.isEnabledFor(logging.DEBUG):
