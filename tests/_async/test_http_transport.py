@@ -324,6 +324,7 @@ async def test_a_forked_process_starts_afresh(server: LocalServer, no_leaks: Non
 # Its connections
 
 
+@pytest.mark.engines("httpx", "httpx2")  # the third keeps idle ones beside those in use
 async def test_connections_are_reused_and_bounded(server: LocalServer, no_leaks: None) -> None:
     async def fetch(t: AsyncHTTPTransport, number: int) -> None:
         assert (await t.request(HttpMessage(url=f"/slow/{number}?ms=5"))).json()["id"] == number

@@ -319,6 +319,7 @@ def test_a_forked_process_starts_afresh(server: LocalServer, no_leaks: None) -> 
 # Its connections
 
 
+@pytest.mark.engines("httpx", "httpx2")  # the third keeps idle ones beside those in use
 def test_connections_are_reused_and_bounded(server: LocalServer, no_leaks: None) -> None:
     def fetch(t: HTTPTransport, number: int) -> None:
         assert (t.request(HttpMessage(url=f"/slow/{number}?ms=5"))).json()["id"] == number

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Coroutine, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from pyreqwest.client import BaseClientBuilder, Client, ClientBuilder, SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import (
@@ -16,19 +16,18 @@ from pyreqwest.exceptions import (
     ReadTimeoutError,
     WriteTimeoutError,
 )
+from pyreqwest.http import HeaderMap
 from pyreqwest.proxy import ProxyBuilder
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from .. import errors
 from ..errors import ConfigurationError
+from .head import MAX_HEADERS
 from .proxies import Proxy
 from .settings import CertTypes, EngineSettings
 from .tls import load_cert
 from .wire import RawHeaders, WireRequest
-
-LEEWAY: Final = 0.05
-"""How much longer than connecting an answer may take, as a share: it tells one time-out from the other."""
 
 B = TypeVar("B", bound=BaseClientBuilder)
 
@@ -99,7 +98,7 @@ def build_client(settings: EngineSettings, *, uploads: bool = False, proxy: Prox
             # An upload that nobody takes would block for ever once it is given up.
             builder = builder.tcp_user_timeout(timedelta(seconds=settings.timeout))
         else:
-            builder = builder.read_timeout(_patience(settings.timeout))
+            builder = builder.read_timeout(timedelta(seconds=patience(settings.timeout)))
     if settings.verify_ssl is False:
         builder = builder.danger_accept_invalid_certs(True)
     elif not isinstance(settings.verify_ssl, bool | ssl.SSLContext):
@@ -121,7 +120,7 @@ def build_plain_client(settings: EngineSettings) -> SyncClient:
     """A client that blocks, for requests without TLS and proxies: made in no time, as it trusts nobody."""
     builder = _options(SyncClientBuilder(), settings).danger_accept_invalid_certs(True)
     if settings.timeout is not None:
-        builder = builder.read_timeout(_patience(settings.timeout))
+        builder = builder.read_timeout(timedelta(seconds=patience(settings.timeout)))
     return builder.build()
 
 
@@ -134,8 +133,9 @@ def _options(builder: B, settings: EngineSettings) -> B:
     return builder
 
 
-def _patience(timeout: float) -> timedelta:
-    return timedelta(seconds=timeout * (1 + LEEWAY))
+def patience(timeout: float) -> float:
+    """How long an answer may take, in seconds: longer than connecting, to tell one time-out from the other."""
+    return timeout + max(0.05 * timeout, 0.1)
 
 
 def _authorities(path: str | os.PathLike[str], source: str = "argument `verify_ssl`: ") -> list[bytes]:
@@ -227,6 +227,21 @@ def http_version(response: Response) -> str:
     return response.version.removesuffix(".0") if response.version == "HTTP/2.0" else response.version
 
 
+def has_header(headers: HeaderMap, name: str) -> bool:
+    """Whether there is a header of that name, in lower case."""
+    return name in headers
+
+
+def is_plain_head(version: str, headers: HeaderMap) -> bool:
+    """Whether there is nothing in the head of an answer that has to be looked at: it is so with most."""
+    return (
+        version in _VERSIONS
+        and len(headers) <= MAX_HEADERS
+        and "content-encoding" not in headers
+        and "transfer-encoding" not in headers
+    )
+
+
 def opening(request: StreamRequest) -> Coroutine[Any, Any, Response]:
     """What sends a request and waits for the head of its answer."""
     return request.__aenter__()
@@ -235,6 +250,9 @@ def opening(request: StreamRequest) -> Coroutine[Any, Any, Response]:
 def closing(request: StreamRequest) -> Coroutine[Any, Any, None]:
     """What ends an exchange."""
     return request.__aexit__(None, None, None)
+
+
+_VERSIONS = frozenset({"HTTP/1.0", "HTTP/1.1", "HTTP/2"})
 
 
 # Errors

@@ -14,6 +14,7 @@ from math import inf
 from typing import Any, NoReturn
 
 from pyreqwest.client import Client
+from pyreqwest.http import HeaderMap
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
@@ -67,7 +68,7 @@ class PyreqwestEngine:
         self._limited = self._wire_limit is not None or self._limit is not None
         self._drive = driver()
         self._blocking = blocking_calls(partial(reqwest.build_plain_client, settings))
-        self._patience = None if settings.timeout is None else settings.timeout * (1 + reqwest.LEEWAY)
+        self._patience = None if settings.timeout is None else reqwest.patience(settings.timeout)
         # Where an answer came from: a connection to it may have been kept.
         self._known: set[Origin] = set()
 
@@ -94,9 +95,9 @@ class PyreqwestEngine:
                 ready = request.build()
                 record.sending()
                 response = self._drive(ready.send()) if call is None else call.run(ready.send, deadline)
-                received = raw_headers(response.headers)
                 version = reqwest.http_version(response)
-                codings = self._examine(version, received, call)
+                head = response.headers
+                codings = self._examine(version, head, call)
                 content = (finished(response.bytes()) if call is None else response.bytes()).to_bytes()
                 if call is not None:
                     call.keep()
@@ -110,8 +111,10 @@ class PyreqwestEngine:
             self._permits.release(origin)
         self._known.add(origin)
         if logger.isEnabledFor(logging.DEBUG):
-            _log(wire, response.status, version, received)
-        return Answer(response.status, received, version, content)
+            _log(wire, response.status, version, raw_headers(head))
+        # Most headers are never asked for, and to convert them takes a tenth of the whole call.
+        late = partial(raw_headers, head)
+        return Answer(response.status, late, version, content, sets_cookies=reqwest.has_header(head, "set-cookie"))
 
     def stream(self, wire: WireRequest, headers: RawHeaders, record: Record) -> "PyreqwestExchange":
         """Send `wire` with `headers` and wait for the head of the answer."""
@@ -129,10 +132,12 @@ class PyreqwestEngine:
         _forgotten.extend(self._clients.values())
         _forgotten.append(self._blocking)
 
-    def _examine(self, version: str, headers: RawHeaders, call: BlockingCall | None) -> list[bytes] | None:
+    def _examine(self, version: str, head: HeaderMap, call: BlockingCall | None) -> list[bytes] | None:
         """Look at the head of an answer whose connection may be used again already."""
         try:
-            return examine(version, headers)[0]
+            if reqwest.is_plain_head(version, head):
+                return None
+            return examine(version, raw_headers(head))[0]
         except HTTPProtocolError:
             # Who knows what comes next on that connection: no other way to close it than to have new ones for all. But
             # the client of a single call goes with it.
