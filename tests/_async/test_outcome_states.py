@@ -77,6 +77,7 @@ async def test_a_rejected_request_failed(server: LocalServer) -> None:
         assert await states(client, [{"path": "/status/503"}, {"paht": "/"}]) == ["failed", "failed"]
 
 
+@pytest.mark.engines("httpx", "httpx2")  # the third has other connections for the threads of a batch
 async def test_without_retries_one_request_is_one_on_the_wire(no_leaks: None) -> None:
     """Also on a kept connection that the server closes when it reads the next request."""
 

@@ -362,7 +362,7 @@ async def test_nested_runs_of_one_client(server: LocalServer, no_leaks: None) ->
 async def test_a_run_that_is_the_input_of_another_one(
     server: LocalServer, timeout: float | None, count: int, no_leaks: None
 ) -> None:
-    async with AsyncPynector(base_url=server.url) as client:
+    async with AsyncPynector(base_url=server.url, timeout=1.5) as client:
 
         async def found() -> AsyncIterator[dict[str, Any]]:
             with move_on_after(10):

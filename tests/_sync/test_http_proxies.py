@@ -398,9 +398,9 @@ def variables(error: BaseException | None) -> str:
     while error is not None:
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if frame.f_globals["__name__"].startswith("pynector."):
-                for value in frame.f_locals.values():
+                for name, value in frame.f_locals.items():
                     with contextlib.suppress(RuntimeError):  # of a request of pyreqwest that was sent
-                        shown.append(repr(value))
+                        shown.append(f"{name}={value!r}")
         error = error.__cause__ or error.__context__
     assert "proxy" in "".join(shown)
     return "\n".join(shown)

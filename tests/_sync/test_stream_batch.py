@@ -360,7 +360,7 @@ def test_nested_runs_of_one_client(server: LocalServer, no_leaks: None) -> None:
 def test_a_run_that_is_the_input_of_another_one(
     server: LocalServer, timeout: float | None, count: int, no_leaks: None
 ) -> None:
-    with Pynector(base_url=server.url) as client:
+    with Pynector(base_url=server.url, timeout=1.5) as client:
 
         def found() -> Iterator[dict[str, Any]]:
             with move_on_after(10):

@@ -216,7 +216,7 @@ class PyreqwestEngine:
 
     def _explain(self, exc: Exception, wire: WireRequest, record: Record, deadline: float, doubt: bool) -> NoReturn:
         """Raise what went wrong before there was an answer."""
-        if deadline != inf and reqwest.timed_out(exc) and current_time() >= deadline - 0.01:
+        if deadline != inf and current_time() >= deadline - (0.01 if reqwest.timed_out(exc) else 0.0):
             # It was the deadline of the caller, whose own error is the one to be seen.
             sleep_until(deadline)
             checkpoint_if_cancelled()
