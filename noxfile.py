@@ -15,7 +15,7 @@ COVERAGE = ("--cov=pynector", "--cov-branch", "--cov-report=term-missing:skip-co
 def install(session: nox.Session, group: str) -> None:
     """Install a dependency group and the package. Resolved here: a pip older than 25.1 knows no groups."""
     session.install(*nox.project.dependency_groups(PROJECT, group))
-    session.install("-e", ".[cli,compression]")
+    session.install("-e", ".[fast,httpx2,http2,socks,compression,cli]")
 
 
 @nox.session
