@@ -61,14 +61,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to the long run what the default engine has shown already.
 
-    That is all that other engines do on trio, as they do it on asyncio too, and what tests say by the mark
-    `full_beyond("httpx", ...)`: those that are about what stands above the engines.
+    That is all that other engines do on trio, as they do it on asyncio too, what httpx2 does on asyncio, where only the
+    module below is another one, and what tests say by the mark `full_beyond("httpx", ...)`: those that are about what
+    stands above the engines.
     """
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         if (engine := params.get("engine", "httpx")) != "httpx":
             beyond = item.get_closest_marker("full_beyond")
-            if params.get("anyio_backend") == "trio" or (beyond is not None and engine not in beyond.args):
+            backend = params.get("anyio_backend")
+            if (
+                backend == "trio"
+                or (engine == "httpx2" and backend is not None)
+                or (beyond is not None and engine not in beyond.args)
+            ):
                 item.add_marker("full")
 
 
