@@ -23,8 +23,11 @@ from servers.scripted import Connection, ScriptedServer
 class Foreign:
     """As such a library is inside: it waits for a future of the running loop, and sets it from its own thread."""
 
-    def __init__(self, result: object = "done", *, delay: float = 0.0, waits: int = 1) -> None:
+    def __init__(
+        self, result: object = "done", *, delay: float = 0.0, waits: int = 1, gate: threading.Event | None = None
+    ) -> None:
         self.result = result
+        self.gate = gate
         self.delay = delay
         self.waits = waits
         self.ended_by: BaseException | None = None
@@ -45,6 +48,8 @@ class Foreign:
         over = threading.Event()
 
         def finish() -> None:
+            if self.gate is not None:
+                self.gate.wait()
             over.set()
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(wake, future)
@@ -161,6 +166,48 @@ async def test_in_async_code() -> None:
     assert await in_async(Foreign(waits=3, delay=0.01).run()) == "done"
     with pytest.raises(ValueError, match="mine"):
         await in_async(Foreign(ValueError("mine")).run())
+
+
+async def test_many_at_once_get_their_own_answers() -> None:
+    answers: dict[int, Any] = {}
+
+    async def one(number: int) -> None:
+        with anyio.move_on_after(None if number % 3 else 0.02):
+            answers[number] = await in_async(Foreign(waits=3, delay=0.001 * (number % 5), result=number).run())
+
+    async with anyio.create_task_group() as group:
+        for number in range(300):
+            group.start_soon(one, number)
+    assert all(key == value for key, value in answers.items())
+    assert {number for number in range(300) if number % 3} <= answers.keys()
+
+
+def test_wakes_that_come_together_share_one_of_the_loop() -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        wakes = 0
+        real = loop.call_soon_threadsafe
+
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            nonlocal wakes
+            wakes += 1
+            return real(*args, **kwargs)
+
+        drive = aio.driver()
+        release = threading.Event()
+        tasks = [asyncio.create_task(in_driver(drive, Foreign(gate=release).run())) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        loop.call_soon_threadsafe = counting  # type: ignore[method-assign]
+        release.set()
+        time.sleep(0.2)  # the loop is busy, as in a full batch
+        assert await asyncio.gather(*tasks) == ["done"] * 50
+        return wakes
+
+    assert asyncio.run(main()) == 1
+
+
+async def in_driver(drive: Any, steps: Coroutine[Any, Any, Any]) -> Any:
+    return await drive(steps)
 
 
 async def test_a_scope_in_async_code() -> None:

@@ -10,7 +10,7 @@ from pynector._http import wire as wire_module
 from pynector._http.auth import authorization, from_userinfo
 from pynector._http.body import StreamBody, stream_body
 from pynector._http.cookies import CookieStore
-from pynector._http.url import Origin, Target, URLBuilder, encode_params, parse_url
+from pynector._http.url import Origin, Origins, Target, URLBuilder, encode_params, parse_url
 from pynector._http.wire import WireBuilder, WireRequest, accept_encoding, redirect
 from pynector._messages.headers import Headers
 from pynector._messages.http import HttpMessage
@@ -148,6 +148,31 @@ def test_a_plain_request() -> None:
     assert names == [b"Host", b"Accept", b"Accept-Encoding", b"Connection", b"User-Agent"]
     assert (wire.method, wire.body, wire.replayable, wire.idempotent) == ("GET", None, True, True)
     assert repr(wire) == "<WireRequest GET http://h/a>"
+
+
+def test_plain_requests_share_their_headers_and_others_leave_them_alone() -> None:
+    builder = WireBuilder("https://api.example.com", Headers({"X-Team": "blue"}))
+    plain = builder.build(HttpMessage(url="/a"))
+    before = plain.headers.copy()
+    posted = builder.build(HttpMessage("POST", "/a", json={"a": 1}))
+    elsewhere = builder.build(HttpMessage(url="https://other.example.com/a"))
+    keyed = builder.build(HttpMessage(url="/a"))
+    keyed.set_header(b"Idempotency-Key", "k")
+    assert builder.build(HttpMessage(url="/b")).headers == plain.headers == before
+    assert (b"Content-Length", b"7") in posted.headers
+    assert elsewhere.headers == [(b"Host", b"other.example.com"), *before[1:]]
+    assert keyed.headers == [*before, (b"Idempotency-Key", b"k")]
+
+
+def test_the_servers_that_are_remembered_are_bounded() -> None:
+    origins = Origins(limit=100)
+    many = [Origin(b"https", b"%d.example.com" % number, 443) for number in range(250)]
+    for origin in many:
+        origins.add(origin)
+        assert origin in origins
+    assert 0 < sum(origin in origins for origin in many) <= 100
+    origins.discard(many[-1])
+    assert many[-1] not in origins
 
 
 def test_headers_of_the_user_win_in_any_case() -> None:

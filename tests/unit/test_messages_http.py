@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynector import errors
+from pynector._messages.body import encode_body
 from pynector._messages.headers import Headers
-from pynector._messages.http import HttpMessage, encode_body
+from pynector._messages.http import HttpMessage
 from pynector.errors import ConfigurationError, DeserializationError, SerializationError
 
 

@@ -38,6 +38,35 @@ class Origin(NamedTuple):
     port: int
 
 
+class Origins:
+    """Servers of which something is known. Not all that there ever were: who asks too many starts from the beginning.
+
+    Args:
+        limit: The most that are remembered.
+    """
+
+    __slots__ = ("_limit", "_seen")
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._limit = limit
+        self._seen: set[Origin] = set()
+
+    def __contains__(self, origin: Origin) -> bool:
+        return origin in self._seen
+
+    def add(self, origin: Origin) -> None:
+        """Remember a server."""
+        seen = self._seen
+        if origin not in seen:
+            if len(seen) >= self._limit:
+                self._seen = seen = set()
+            seen.add(origin)
+
+    def discard(self, origin: Origin) -> None:
+        """Forget a server."""
+        self._seen.discard(origin)
+
+
 class Target(NamedTuple):
     """Where one request goes: never with credentials in it."""
 

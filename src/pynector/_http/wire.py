@@ -3,9 +3,9 @@
 import importlib.util
 from typing import Final
 
-from .._messages.body import JsonCodec
+from .._messages.body import JsonCodec, encode_body
 from .._messages.headers import Headers
-from .._messages.http import HttpMessage, encode_body
+from .._messages.http import HttpMessage
 from .._policies.redirect import RedirectStep
 from .._policies.retry import IDEMPOTENT_METHODS
 from .._version import __version__
@@ -28,7 +28,7 @@ class WireRequest:
     Attributes:
         method: Upper-case.
         target: Where it goes.
-        headers: As sent, `Host` first. Credentials are among them: never show them.
+        headers: As sent, `Host` first; requests may share them. Credentials are among them: never show them.
         body: Bytes, a streamed body, or None.
         message: What it was built from.
         redirected: Whether it was redirected to another origin on the way.
@@ -133,7 +133,7 @@ class WireBuilder:
             headers += [(name, value) for lower, name, value in defaults.lowered if lower not in names]
             headers += given
         else:
-            headers = [(b"Host", target.authority), *defaults.plain]
+            headers = defaults.all_for(target.authority)
         if userinfo and not (at_home and userinfo == self._base_userinfo) and b"authorization" not in names:
             headers = [item for item in headers if item[0].lower() != b"authorization"]
             headers.append((b"Authorization", from_userinfo(userinfo)))
@@ -142,6 +142,7 @@ class WireBuilder:
             body, content_type = encode_body(message, self._codec)
             if body is None:
                 body = stream_body(message)
+            headers = headers.copy()
             _add_body_headers(headers, names | defaults.framing, body, content_type)
         return WireRequest(message.method, target, headers, body, message)
 
@@ -173,7 +174,7 @@ class _Defaults:
         framing: The lower-case names of those that are about a body.
     """
 
-    __slots__ = ("framing", "lowered", "plain")
+    __slots__ = ("_last", "framing", "lowered", "plain")
 
     def __init__(self, given: Headers | None, authorization: bytes | None) -> None:
         own = given.raw if given else []
@@ -183,7 +184,15 @@ class _Defaults:
             defaults.append((b"Authorization", authorization))
         self.plain = [item for item in defaults if item[0].lower() not in names] + own
         self.lowered = [(name.lower(), name, value) for name, value in self.plain]
+        self._last: RawHeaders = []
         self.framing = {lower for lower, _, _ in self.lowered if lower.startswith((b"content-", b"transfer-"))}
+
+    def all_for(self, authority: bytes) -> RawHeaders:
+        """All headers of a request that brings none of its own: the same list as before, if they are the same."""
+        last = self._last
+        if not last or last[0][1] != authority:
+            last = self._last = [(b"Host", authority), *self.plain]
+        return last
 
 
 def _add_body_headers(

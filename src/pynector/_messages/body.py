@@ -28,8 +28,54 @@ class JsonCodec(Protocol):
         ...
 
 
+class RequestBody(Protocol):
+    """What `encode_body` reads; `HttpMessage` has it."""
+
+    @property
+    def json_data(self) -> Any: ...
+    @property
+    def form_data(self) -> FieldTypes | None: ...
+    @property
+    def files(self) -> object: ...
+    @property
+    def content_data(self) -> object: ...
+
+
 # `json.dumps` with arguments builds an encoder for every call.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def encode_body(request: RequestBody, codec: JsonCodec | None = None) -> tuple[bytes | None, str | None]:
+    """Encode the body of a request as far as it is in memory.
+
+    Args:
+        request: The request.
+        codec: What JSON is encoded with; the standard library by default.
+
+    Returns:
+        The bytes, or `None` where there is no body or the transport must stream it (files, file objects,
+        iterables); and the content type that goes with them, or `None`.
+
+    Raises:
+        SerializationError: A value cannot be serialised; the text names it, as in `json.items[3].when`.
+    """
+    if request.json_data is not None:
+        if codec is not None:
+            return encode_json_with(codec, request.json_data), "application/json"
+        return encode_json(request.json_data), "application/json"
+    if request.files is not None:
+        return None, None
+    if request.form_data is not None:
+        return encode_fields(request.form_data, "form").encode(), "application/x-www-form-urlencoded"
+    content = request.content_data
+    if isinstance(content, bytes):
+        return content, None
+    if isinstance(content, str):
+        try:
+            return content.encode(), None
+        except UnicodeEncodeError:
+            raise SerializationError("content: the text holds a lone surrogate, which UTF-8 cannot encode") from None
+    return None, None
 
 
 def encode_json(value: Any, where: str = "json") -> bytes:

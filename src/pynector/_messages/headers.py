@@ -15,6 +15,8 @@ _is_token: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 # RFC 9110, 5.5: control characters are invalid in a value; CR, LF and NUL would allow header injection.
 _find_control: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
+_NONE: list[tuple[bytes, bytes]] = []
+
 
 class Headers(MutableMapping[str, str]):
     """HTTP headers: names ignore case, repeated fields are all kept, in order.
@@ -48,7 +50,7 @@ class Headers(MutableMapping[str, str]):
     def __init__(self, headers: HeaderTypes | None = None) -> None:
         self._index = None
         if headers is None:
-            self._raw = []
+            self._raw = _NONE
         elif isinstance(headers, Headers):
             self._raw = headers._raw.copy()
         else:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from .._config import UNSET, UnsetType, check_names
 from .._policies.retry import parse_retry_after
 from ..errors import ConfigurationError, DeserializationError, SerializationError, status_error
-from .body import FieldTypes, JsonCodec, encode_fields, encode_json, encode_json_with
+from .body import FieldTypes, JsonCodec, encode_json
 from .fields import (
     REQUEST_KEYS,
     ContentTypes,
@@ -465,39 +465,6 @@ _FIELDS: Final = (
     "reason_phrase",
 )
 """Everything that makes two messages equal; what is cached is not among it."""
-
-
-def encode_body(message: HttpMessage, codec: JsonCodec | None = None) -> tuple[bytes | None, str | None]:
-    """Encode the body of a request as far as it is in memory.
-
-    Args:
-        message: The request.
-        codec: What JSON is encoded with; the standard library by default.
-
-    Returns:
-        The bytes, or `None` where there is no body or the transport must stream it (files, file objects,
-        iterables); and the content type that goes with them, or `None`.
-
-    Raises:
-        SerializationError: A value cannot be serialised; the text names it, as in `json.items[3].when`.
-    """
-    if message.json_data is not None:
-        if codec is not None:
-            return encode_json_with(codec, message.json_data), "application/json"
-        return encode_json(message.json_data), "application/json"
-    if message.files is not None:
-        return None, None
-    if message.form_data is not None:
-        return encode_fields(message.form_data, "form").encode(), "application/x-www-form-urlencoded"
-    content = message.content_data
-    if isinstance(content, bytes):
-        return content, None
-    if isinstance(content, str):
-        try:
-            return content.encode(), None
-        except UnicodeEncodeError:
-            raise SerializationError("content: the text holds a lone surrogate, which UTF-8 cannot encode") from None
-    return None, None
 
 
 def _restore(cls: type[HttpMessage], state: Mapping[str, Any]) -> Any:

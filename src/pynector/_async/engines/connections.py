@@ -16,7 +16,7 @@ from ..._concurrency.aio.colour import MULTIPLEX
 from ..._concurrency.aio.locks import Event, Mutex
 from ..._concurrency.aio.scopes import shield
 from ..._http.settings import EngineSettings
-from ..._http.url import Origin
+from ..._http.url import Origin, Origins
 from .dial import AsyncDialer
 from .permits import AsyncPermits
 
@@ -80,7 +80,7 @@ class AsyncConnections:
         # Over HTTP/2: those in use, who makes one just now, and the servers that speak HTTP/1.1 only.
         self._shared: dict[Origin, list[AsyncLease]] = {}
         self._attempts: dict[Origin, _Attempt] = {}
-        self._unshared: set[Origin] = set()
+        self._unshared = Origins()
 
     async def acquire(self, origin: Origin) -> AsyncLease:
         """Wait for a permit, then take a connection to `origin` that is alive, or make one.

@@ -20,14 +20,15 @@ from pyreqwest.response import Response
 from ..._concurrency._foreign import BlockingCall
 from ..._concurrency.aio.clock import checkpoint_if_cancelled, current_time, sleep_until
 from ..._concurrency.aio.foreign import blocking_calls, driver, finished
-from ..._concurrency.aio.scopes import current_effective_deadline, shield
+from ..._concurrency.aio.scopes import deadline_reader, shield
+from ..._config import Secret
 from ..._http import reqwest
 from ..._http.body import StreamBody
 from ..._http.decode import BodyReader
 from ..._http.head import examine, refuse_announced
 from ..._http.proxies import Proxy, proxies_for
 from ..._http.settings import EngineSettings
-from ..._http.url import Origin
+from ..._http.url import Origin, Origins
 from ..._http.wire import RawHeaders, WireRequest
 from ..._messages.headers import Headers
 from ...errors import ConfigurationError, HTTPProtocolError
@@ -66,10 +67,12 @@ class AsyncPyreqwestEngine:
         self._limit = settings.max_decompressed_size
         self._limited = self._wire_limit is not None or self._limit is not None
         self._drive = driver()
+        self._deadline = deadline_reader()
+        self._usual = Secret[tuple[RawHeaders, HeaderMap]](([], HeaderMap()))
         self._blocking = blocking_calls(partial(reqwest.build_plain_client, settings))
         self._patience = None if settings.timeout is None else reqwest.patience(settings.timeout)
         # Where an answer came from: a connection to it may have been kept.
-        self._known: set[Origin] = set()
+        self._known = Origins()
 
     async def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
         """Send `wire` with `headers` and read the whole answer."""
@@ -81,7 +84,7 @@ class AsyncPyreqwestEngine:
         origin = wire.target.origin
         await self._permits.acquire(origin)
         try:
-            deadline = current_effective_deadline()
+            deadline = self._deadline()
             doubt = record.unanswered
             call = None if self._blocking is None or not self._is_plain(origin) else self._blocking.begin()
             try:
@@ -152,7 +155,7 @@ class AsyncPyreqwestEngine:
         upload: AsyncUpload | None = None
         await self._permits.acquire(origin)
         try:
-            deadline = current_effective_deadline()
+            deadline = self._deadline()
             if not whole and deadline != -inf:
                 # It may be for the head of the answer alone, so the exchange is not told.
                 deadline = inf
@@ -192,13 +195,21 @@ class AsyncPyreqwestEngine:
     async def _request(self, client: Any, wire: WireRequest, headers: RawHeaders, deadline: float) -> Any:
         if self._no_tls is not None and wire.target.origin.scheme == b"https":
             raise ConfigurationError(self._no_tls)
-        request = client.request(wire.method, str(wire.target)).headers(reqwest.text_headers(headers))
+        request = client.request(wire.method, str(wire.target)).headers(self._header_map(headers))
         if deadline != inf:
             if deadline == -inf:
                 # Permits are handed over even to a task that is cancelled: it must not send any more.
                 await checkpoint_if_cancelled()
             request.timeout(reqwest.remaining(deadline - current_time()))
         return request
+
+    def _header_map(self, headers: RawHeaders) -> HeaderMap:
+        # Most requests have the headers of the one before, in the very same list.
+        last, converted = self._usual.get()
+        if headers is not last:
+            converted = HeaderMap(reqwest.text_headers(headers))
+            self._usual = Secret((headers, converted))
+        return converted
 
     def _is_plain(self, origin: Origin) -> bool:
         return origin.scheme == b"http" and (self._proxies is None or self._proxies.find(origin) is None)

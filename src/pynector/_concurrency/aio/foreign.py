@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from asyncio import _get_running_loop, _set_running_loop
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from math import inf
@@ -27,7 +28,7 @@ def driver() -> Callable[[Coroutine[Any, Any, T]], Awaitable[T]]:
     Returns:
         A function that takes the coroutine and returns its result.
     """
-    return _drive_on_asyncio if _on_asyncio() else _drive_elsewhere
+    return _Driver(asyncio.get_running_loop()).drive if _on_asyncio() else _drive_elsewhere
 
 
 def _on_asyncio() -> bool:
@@ -38,17 +39,75 @@ def _on_asyncio() -> bool:
         return False
 
 
-@coroutine
-def _drive_on_asyncio(steps: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
-    try:
-        while True:
-            yield steps.send(None)
-    except StopIteration as stop:
-        return cast("T", stop.value)
-    except BaseException:
-        # A cancellation has to go on as the very error that the loop threw in: anyio's scopes know theirs by it.
-        dismiss(steps)
-        raise
+class _Driver:
+    """Drives coroutines on one event loop of asyncio.
+
+    What wakes them comes from another thread. To wake the loop is a system call, for which that thread lets go of the
+    interpreter and has to wait for it again: so all that come before the loop has got up share one.
+    """
+
+    __slots__ = ("_loop", "_told", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._told = False
+        self._woken: deque[asyncio.Future[None]] = deque()
+
+    @coroutine
+    def drive(self, steps: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
+        loop = self._loop
+        stand_in = _Bell(self)
+        try:
+            while True:
+                # There already when the other thread looks for it, and a new one each time: what rang for the last
+                # step must not end the wait for this one.
+                future = stand_in.future = loop.create_future()
+                _set_running_loop(cast("Any", stand_in))
+                try:
+                    asked_again = steps.send(None) is None
+                finally:
+                    _set_running_loop(loop)
+                if asked_again:
+                    yield
+                else:
+                    yield from future
+        except StopIteration as stop:
+            return cast("T", stop.value)
+        except BaseException:
+            # A cancellation has to go on as the very error that the loop threw in: anyio's scopes know theirs by it.
+            dismiss(steps)
+            raise
+
+    def ring(self, future: "asyncio.Future[None]") -> None:
+        """End the wait for `future`, from any thread."""
+        self._woken.append(future)
+        if not self._told:
+            self._told = True
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        # Before the first look: who rings after the last one tells the loop again.
+        self._told = False
+        woken = self._woken
+        while woken:
+            future = woken.popleft()
+            if not future.done():
+                future.set_result(None)
+
+
+class _Bell(StandIn):
+    """The loop that one coroutine sees."""
+
+    __slots__ = ("_driver", "future")
+
+    future: asyncio.Future[None]
+
+    def __init__(self, driver: _Driver) -> None:
+        self._driver = driver
+
+    def call_soon_threadsafe(self, callback: object, *args: object, context: object = None) -> None:
+        self._driver.ring(self.future)
 
 
 async def _drive_elsewhere(steps: Coroutine[Any, Any, T]) -> T:

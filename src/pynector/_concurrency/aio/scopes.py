@@ -1,16 +1,19 @@
 """Cancel scopes and deadlines."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from math import inf
 from types import TracebackType
 
 import anyio
 from anyio import CancelScope
+from anyio.lowlevel import current_token
 
 __all__ = [
     "CancelScope",
     "current_effective_deadline",
+    "deadline_reader",
     "fail_after",
     "fail_at",
     "get_cancelled_exc_class",
@@ -146,3 +149,8 @@ def current_effective_deadline() -> float:
         A time on the clock of `current_time()`: `inf` without a deadline, `-inf` if already cancelled.
     """
     return anyio.current_effective_deadline()
+
+
+def deadline_reader() -> Callable[[], float]:
+    """`current_effective_deadline` for who asks often, always on the event loop that runs now."""
+    return current_token().backend_class.current_effective_deadline

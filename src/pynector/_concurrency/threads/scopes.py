@@ -1,5 +1,6 @@
 """Cancel scopes and deadlines."""
 
+from collections.abc import Callable
 from math import inf, isnan
 from time import monotonic
 from types import TracebackType
@@ -11,6 +12,7 @@ from ._parking import ScopeLink, Task, chain_cancelled, current, wake_below
 __all__ = [
     "CancelScope",
     "current_effective_deadline",
+    "deadline_reader",
     "fail_after",
     "fail_at",
     "get_cancelled_exc_class",
@@ -280,3 +282,8 @@ def current_effective_deadline() -> float:
         return current().limit()
     except Cancelled:
         return -inf
+
+
+def deadline_reader() -> Callable[[], float]:
+    """`current_effective_deadline` for who asks often."""
+    return current_effective_deadline

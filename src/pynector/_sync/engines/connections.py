@@ -17,7 +17,7 @@ from ..._concurrency.threads.colour import MULTIPLEX
 from ..._concurrency.threads.locks import Event, Mutex
 from ..._concurrency.threads.scopes import shield
 from ..._http.settings import EngineSettings
-from ..._http.url import Origin
+from ..._http.url import Origin, Origins
 from .dial import Dialer
 from .permits import Permits
 
@@ -81,7 +81,7 @@ class Connections:
         # Over HTTP/2: those in use, who makes one just now, and the servers that speak HTTP/1.1 only.
         self._shared: dict[Origin, list[Lease]] = {}
         self._attempts: dict[Origin, _Attempt] = {}
-        self._unshared: set[Origin] = set()
+        self._unshared = Origins()
 
     def acquire(self, origin: Origin) -> Lease:
         """Wait for a permit, then take a connection to `origin` that is alive, or make one.
