@@ -538,7 +538,7 @@ def test_a_kept_error_keeps_nothing_of_the_run(server: LocalServer) -> None:
             outcome = next(run)
         frames = [frame.name for frame in traceback.extract_tb(outcome.error.__traceback__)]
         assert "_work" not in frames
-        assert "_call" in frames
+        assert "call" in frames
         gone = weakref.ref(run)
         del run
         gc.collect()

@@ -1,26 +1,20 @@
 """The client: what to send, with which limits, through which transport."""
 
 import os
-from collections.abc import AsyncIterable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, BinaryIO, Self, Unpack
 
-from .._concurrency.aio.colour import ColourGuard, invoke
-from .._concurrency.aio.locks import Lock
-from .._concurrency.aio.scopes import move_on_after
-from .._config import UNSET, UnsetType, check_config, check_flag, check_names, check_timeout, resolve
+from .._concurrency.aio.colour import ColourGuard
+from .._config import UNSET, UnsetType, check_config, check_flag, check_timeout, resolve
 from .._http.download import Download
 from .._messages.http import HttpMessage
 from .._messages.outcome import BatchResult
-from .._mutex import forks
 from .._options import (
     BATCH_OPTIONS,
-    NO_OPTIONS,
-    REQUEST_OPTIONS,
     RUN_OPTIONS,
     BatchOptions,
     HTTPFields,
-    Plan,
     RequestOptions,
     RetryingOptions,
     check_buffer,
@@ -29,15 +23,13 @@ from .._options import (
 from .._policies.retry import RetryPolicy, coerce_retry
 from .._progress import ProgressCallback, make_progress
 from .._registry import TransportFactoryRegistry
-from ..errors import ClosedError, ConfigurationError, TimeoutError
-from .attempts import AsyncAttempts, Record, run_attempts
+from ..errors import ConfigurationError
+from .attempts import AsyncAttempts, Record
 from .bulk.batch import AsyncBatch
 from .bulk.inputs import length_of
-from .bulk.job import Calls
 from .bulk.run import AsyncBatchRun
-from .download import AsyncDownloading
 from .foreign import adapt
-from .ownership import Home
+from .sender import AsyncSender, check_transport
 from .stream import AsyncClientStream
 from .transports.factory import default_registry
 from .transports.http import AsyncHTTPTransport
@@ -89,10 +81,9 @@ class AsyncPynector(ColourGuard):
         **transport_options: Any,
     ) -> None:
         settings = check_config(config or {})
-        self._timeout: float | None = resolve("timeout", timeout, config=settings)
+        inherited: float | None = resolve("timeout", timeout, config=settings)
         self._max_concurrency: int = resolve("max_concurrency", config=settings)
-        self._log = enable_telemetry
-        self._retry = None if isinstance(retry, UnsetType) else coerce_retry(retry)
+        policy = None if isinstance(retry, UnsetType) else coerce_retry(retry)
         if transport is None:
             if transport_type == "http":
                 for setting, option in _SETTINGS_OF_HTTP:
@@ -106,15 +97,19 @@ class AsyncPynector(ColourGuard):
                 "set it there"
             )
         self._transport: Any = check_transport(transport)
-        self._attempts: AsyncAttempts[Any]
+        attempts: AsyncAttempts[Any]
         if isinstance(transport, AsyncHTTPTransport):
-            self._attempts = transport
+            attempts = transport
         else:
-            self._attempts = adapt(self._transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
-        self._connecting = Lock()
-        self._forks = forks[0]
-        self._home: Home | None = None
-        self._closed = False
+            attempts = adapt(self._transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
+        self._sender = AsyncSender(
+            self._transport,
+            attempts,
+            timeout=inherited,
+            retry=policy,
+            log=enable_telemetry,
+            owner=type(self).__name__,
+        )
 
     # One request
 
@@ -143,7 +138,7 @@ class AsyncPynector(ColourGuard):
             response = await client.request({"path": "/users", "method": "POST", "json": {"name": "Ada"}})
             ```
         """
-        return await self._call(data, options, Record())
+        return await self._sender.call(data, options, Record())
 
     async def request_with_retry(
         self, data: Any, max_retries: int = 3, retry_delay: float = 1.0, **options: Unpack[RetryingOptions]
@@ -159,9 +154,10 @@ class AsyncPynector(ColourGuard):
         if "retry" in options:
             raise ConfigurationError("request_with_retry makes its own policy: use request(..., retry=...) instead")
         # Whether a message of a transport that is not ours may be repeated, only the user knows, who asks for it here.
-        foreign = self._attempts is not self._transport
-        policy = RetryPolicy(max_retries=max_retries, backoff_factor=retry_delay, retry_non_idempotent=foreign)
-        return await self._call(data, {**options, "retry": policy}, Record())
+        policy = RetryPolicy(
+            max_retries=max_retries, backoff_factor=retry_delay, retry_non_idempotent=self._sender.foreign
+        )
+        return await self._sender.call(data, {**options, "retry": policy}, Record())
 
     async def get(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
         """Send a GET request. `fields`: the parts of the request (`params`, `headers`, ...) and options."""
@@ -211,7 +207,7 @@ class AsyncPynector(ColourGuard):
                     file.write(chunk)
             ```
         """
-        return AsyncClientStream(self._open_stream, data, options)
+        return AsyncClientStream(self._sender.open_stream, data, options)
 
     async def download(
         self,
@@ -259,15 +255,7 @@ class AsyncPynector(ColourGuard):
             ```
         """
         request, options = split_fields(method, path, fields)
-        timeout, policy, raise_for_status, key, _ = self._split(options)
-        if raise_for_status is not True:
-            raise ConfigurationError("a download raises for every status but 2xx: use stream() to read error answers")
-        await self.connect()
-        if not isinstance(self._attempts, AsyncHTTPTransport):
-            raise ConfigurationError(f"{type(self._transport).__name__} can't download: that is for HTTP")
-        prepared = self._attempts.prepare(request, {}, idempotency_key=key)
-        download = AsyncDownloading(self._attempts, to, overwrite=overwrite, resume=resume, progress=progress)
-        return await download.run(prepared, policy, timeout, log=self._log)
+        return await self._sender.download(request, options, to, overwrite=overwrite, resume=resume, progress=progress)
 
     # Many requests
 
@@ -311,7 +299,7 @@ class AsyncPynector(ColourGuard):
         """
         limit = self._limit(max_concurrency)
         check_timeout(name="timeout", value=timeout)
-        calls, total = self._calls(options, BATCH_OPTIONS), length_of(requests)
+        calls, total = self._sender.calls(options, BATCH_OPTIONS), length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
         try:
             batch = AsyncBatch(
@@ -378,7 +366,7 @@ class AsyncPynector(ColourGuard):
         check_flag(ordered, "ordered")
         buffer = 2 * limit if buffer is None else check_buffer(buffer)
         check_timeout(name="timeout", value=timeout)
-        calls = self._calls(options, RUN_OPTIONS, item_timeout)
+        calls = self._sender.calls(options, RUN_OPTIONS, item_timeout)
         total = length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
         try:
@@ -407,35 +395,11 @@ class AsyncPynector(ColourGuard):
             ClosedError: The client was closed.
             WrongLoopError: It belongs to another event loop.
         """
-        self._leave_parent()
-        if self._home is not None and not self._home.left() and not self._closed:
-            return
-        async with self._connecting:
-            if self._closed:
-                raise ClosedError("this client is closed: make a new one")
-            if self._home is None:
-                home = Home(type(self).__name__)
-                await invoke(self._transport.connect)
-                self._home = home
-
-    def _leave_parent(self) -> None:
-        """In a forked child, start anew: a task of the parent may hold a lock, and none of them exists here."""
-        if self._forks == forks[0]:
-            return
-        self._forks = forks[0]
-        self._connecting = Lock()
-        if self._attempts is not self._transport:
-            self._attempts = adapt(self._transport, self._attempts.retry_policy)
-        self._home = None
+        await self._sender.connect()
 
     async def aclose(self) -> None:
         """Close the client and its connections. Requests under way end first; a second call does nothing."""
-        self._closed = True
-        self._leave_parent()
-        async with self._connecting:
-            home, self._home = self._home, None
-            if home is not None:
-                await self._transport.disconnect()
+        await self._sender.aclose()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -447,103 +411,17 @@ class AsyncPynector(ColourGuard):
         await self.aclose()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._home is not None else "not connected"
-        return f"<{type(self).__name__} over {self._transport!r}, {state}>"
+        return f"<{type(self).__name__} over {self._transport!r}, {self._sender.state}>"
 
     # Inside
 
     def _limit(self, max_concurrency: int | None) -> int:
         return self._max_concurrency if max_concurrency is None else resolve("max_concurrency", max_concurrency)
 
-    def _calls(self, options: Mapping[str, Any], known: Collection[str], item_timeout: float | None = None) -> Calls:
-        """How the items of a batch are sent, with the options that were given for all of them."""
-        if "idempotency_key" in options:
-            raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
-        if isinstance(self._attempts, AsyncHTTPTransport):
-            check_names("option", options, known)
-        defaults = dict(options)
-        if item_timeout is not None:
-            defaults["timeout"] = check_timeout(name="item_timeout", value=item_timeout)
-        return Calls(self._call, defaults, self._split(defaults) if defaults else None)
-
-    async def _call(self, data: Any, options: Mapping[str, Any], record: Record, plan: Plan | None = None) -> Any:
-        if self._closed:
-            raise ClosedError("this client is closed: make a new one")
-        timeout = self._timeout
-        policy = self._retry or self._attempts.retry_policy
-        raise_for_status = True
-        if options:
-            plan = self._split(options)
-        if plan is not None:
-            timeout, policy, raise_for_status, key, rest = plan
-            prepared = self._attempts.prepare(data, rest, idempotency_key=key)
-        else:
-            prepared = self._attempts.prepare(data, NO_OPTIONS)
-        if timeout is None:
-            return await self._run(prepared, policy, record, raise_for_status)
-        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
-        with move_on_after(timeout):
-            return await self._run(prepared, policy, record, raise_for_status)
-        raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared}, attempt {record.attempts}")
-
-    async def _run(self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool) -> Any:
-        home = self._home
-        # A transport of ours has just looked at the event loop, when it prepared the request.
-        if home is None or self._closed or home.forked() or (self._attempts is not self._transport and home.left()):
-            await self.connect()
-        return await run_attempts(
-            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log
-        )
-
-    def _split(self, options: Mapping[str, Any]) -> Plan:
-        """The options that are ours, resolved, and the rest, which is the transport's."""
-        rest = dict(options)
-        timeout = check_timeout(name="timeout", value=rest.pop("timeout", self._timeout))
-        retry = rest.pop("retry", UNSET)
-        inherited = self._retry or self._attempts.retry_policy
-        policy = inherited if isinstance(retry, UnsetType) else coerce_retry(retry)
-        raise_for_status = rest.pop("raise_for_status", True)
-        key = rest.pop("idempotency_key", None)
-        if isinstance(self._attempts, AsyncHTTPTransport):
-            check_names("option", rest, REQUEST_OPTIONS)
-        return timeout, policy, raise_for_status, key, rest
-
     async def _shortcut(self, method: str, path: str, fields: Mapping[str, Any]) -> HttpMessage:
         request, options = split_fields(method, path, fields)
-        response: HttpMessage = await self._call(request, options, Record())
+        response: HttpMessage = await self._sender.call(request, options, Record())
         return response
-
-    async def _open_stream(self, data: Any, options: Mapping[str, Any]) -> Any:
-        """The context manager of a transport's own stream."""
-        await self.connect()
-        if isinstance(self._transport, AsyncHTTPTransport):
-            timeout, policy, raise_for_status, key, _ = self._split(options)
-            return self._transport.open_stream(
-                data,
-                policy=policy,
-                timeout=timeout,
-                raise_for_status=raise_for_status,
-                idempotency_key=key,
-                log=self._log,
-            )
-        if not callable(getattr(self._transport, "stream", None)):
-            raise ConfigurationError(f"{type(self._transport).__name__} can't stream: it has no method stream(message)")
-        return self._transport.stream(data, **options)
 
 
 _SETTINGS_OF_HTTP = (("base_url", "base_url"), ("max_retries", "max_retries"), ("http_engine", "engine"))
-
-
-def check_transport(transport: Any) -> Any:
-    """Return `transport` if it has the four methods of one.
-
-    Raises:
-        ConfigurationError: It lacks one; the text says which.
-    """
-    missing = [name for name in ("connect", "disconnect", "send", "receive") if not hasattr(transport, name)]
-    if missing:
-        raise ConfigurationError(
-            f"{type(transport).__name__} is no transport: it lacks {', '.join(missing)}; "
-            "a transport has connect, disconnect, send and receive"
-        )
-    return transport

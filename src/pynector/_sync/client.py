@@ -2,26 +2,20 @@
 """The client: what to send, with which limits, through which transport."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, BinaryIO, Self, Unpack
 
-from .._concurrency.threads.colour import ColourGuard, invoke
-from .._concurrency.threads.locks import Lock
-from .._concurrency.threads.scopes import move_on_after
-from .._config import UNSET, UnsetType, check_config, check_flag, check_names, check_timeout, resolve
+from .._concurrency.threads.colour import ColourGuard
+from .._config import UNSET, UnsetType, check_config, check_flag, check_timeout, resolve
 from .._http.download import Download
 from .._messages.http import HttpMessage
 from .._messages.outcome import BatchResult
-from .._mutex import forks
 from .._options import (
     BATCH_OPTIONS,
-    NO_OPTIONS,
-    REQUEST_OPTIONS,
     RUN_OPTIONS,
     BatchOptions,
     HTTPFields,
-    Plan,
     RequestOptions,
     RetryingOptions,
     check_buffer,
@@ -30,15 +24,13 @@ from .._options import (
 from .._policies.retry import RetryPolicy, coerce_retry
 from .._progress import ProgressCallback, make_progress
 from .._registry import TransportFactoryRegistry
-from ..errors import ClosedError, ConfigurationError, TimeoutError
-from .attempts import Attempts, Record, run_attempts
+from ..errors import ConfigurationError
+from .attempts import Attempts, Record
 from .bulk.batch import Batch
 from .bulk.inputs import length_of
-from .bulk.job import Calls
 from .bulk.run import BatchRun
-from .download import Downloading
 from .foreign import adapt
-from .ownership import Home
+from .sender import Sender, check_transport
 from .stream import ClientStream
 from .transports.factory import default_registry
 from .transports.http import HTTPTransport
@@ -90,10 +82,9 @@ class Pynector(ColourGuard):
         **transport_options: Any,
     ) -> None:
         settings = check_config(config or {})
-        self._timeout: float | None = resolve("timeout", timeout, config=settings)
+        inherited: float | None = resolve("timeout", timeout, config=settings)
         self._max_concurrency: int = resolve("max_concurrency", config=settings)
-        self._log = enable_telemetry
-        self._retry = None if isinstance(retry, UnsetType) else coerce_retry(retry)
+        policy = None if isinstance(retry, UnsetType) else coerce_retry(retry)
         if transport is None:
             if transport_type == "http":
                 for setting, option in _SETTINGS_OF_HTTP:
@@ -107,15 +98,19 @@ class Pynector(ColourGuard):
                 "set it there"
             )
         self._transport: Any = check_transport(transport)
-        self._attempts: Attempts[Any]
+        attempts: Attempts[Any]
         if isinstance(transport, HTTPTransport):
-            self._attempts = transport
+            attempts = transport
         else:
-            self._attempts = adapt(self._transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
-        self._connecting = Lock()
-        self._forks = forks[0]
-        self._home: Home | None = None
-        self._closed = False
+            attempts = adapt(self._transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
+        self._sender = Sender(
+            self._transport,
+            attempts,
+            timeout=inherited,
+            retry=policy,
+            log=enable_telemetry,
+            owner=type(self).__name__,
+        )
 
     # One request
 
@@ -144,7 +139,7 @@ class Pynector(ColourGuard):
             response = client.request({"path": "/users", "method": "POST", "json": {"name": "Ada"}})
             ```
         """
-        return self._call(data, options, Record())
+        return self._sender.call(data, options, Record())
 
     def request_with_retry(
         self, data: Any, max_retries: int = 3, retry_delay: float = 1.0, **options: Unpack[RetryingOptions]
@@ -160,9 +155,10 @@ class Pynector(ColourGuard):
         if "retry" in options:
             raise ConfigurationError("request_with_retry makes its own policy: use request(..., retry=...) instead")
         # Whether a message of a transport that is not ours may be repeated, only the user knows, who asks for it here.
-        foreign = self._attempts is not self._transport
-        policy = RetryPolicy(max_retries=max_retries, backoff_factor=retry_delay, retry_non_idempotent=foreign)
-        return self._call(data, {**options, "retry": policy}, Record())
+        policy = RetryPolicy(
+            max_retries=max_retries, backoff_factor=retry_delay, retry_non_idempotent=self._sender.foreign
+        )
+        return self._sender.call(data, {**options, "retry": policy}, Record())
 
     def get(self, path: str, **fields: Unpack[HTTPFields]) -> HttpMessage:
         """Send a GET request. `fields`: the parts of the request (`params`, `headers`, ...) and options."""
@@ -212,7 +208,7 @@ class Pynector(ColourGuard):
                     file.write(chunk)
             ```
         """
-        return ClientStream(self._open_stream, data, options)
+        return ClientStream(self._sender.open_stream, data, options)
 
     def download(
         self,
@@ -260,15 +256,7 @@ class Pynector(ColourGuard):
             ```
         """
         request, options = split_fields(method, path, fields)
-        timeout, policy, raise_for_status, key, _ = self._split(options)
-        if raise_for_status is not True:
-            raise ConfigurationError("a download raises for every status but 2xx: use stream() to read error answers")
-        self.connect()
-        if not isinstance(self._attempts, HTTPTransport):
-            raise ConfigurationError(f"{type(self._transport).__name__} can't download: that is for HTTP")
-        prepared = self._attempts.prepare(request, {}, idempotency_key=key)
-        download = Downloading(self._attempts, to, overwrite=overwrite, resume=resume, progress=progress)
-        return download.run(prepared, policy, timeout, log=self._log)
+        return self._sender.download(request, options, to, overwrite=overwrite, resume=resume, progress=progress)
 
     # Many requests
 
@@ -312,7 +300,7 @@ class Pynector(ColourGuard):
         """
         limit = self._limit(max_concurrency)
         check_timeout(name="timeout", value=timeout)
-        calls, total = self._calls(options, BATCH_OPTIONS), length_of(requests)
+        calls, total = self._sender.calls(options, BATCH_OPTIONS), length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
         try:
             batch = Batch(
@@ -379,7 +367,7 @@ class Pynector(ColourGuard):
         check_flag(ordered, "ordered")
         buffer = 2 * limit if buffer is None else check_buffer(buffer)
         check_timeout(name="timeout", value=timeout)
-        calls = self._calls(options, RUN_OPTIONS, item_timeout)
+        calls = self._sender.calls(options, RUN_OPTIONS, item_timeout)
         total = length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
         try:
@@ -408,35 +396,11 @@ class Pynector(ColourGuard):
             ClosedError: The client was closed.
             WrongLoopError: It belongs to another event loop.
         """
-        self._leave_parent()
-        if self._home is not None and not self._home.left() and not self._closed:
-            return
-        with self._connecting:
-            if self._closed:
-                raise ClosedError("this client is closed: make a new one")
-            if self._home is None:
-                home = Home(type(self).__name__)
-                invoke(self._transport.connect)
-                self._home = home
-
-    def _leave_parent(self) -> None:
-        """In a forked child, start anew: a task of the parent may hold a lock, and none of them exists here."""
-        if self._forks == forks[0]:
-            return
-        self._forks = forks[0]
-        self._connecting = Lock()
-        if self._attempts is not self._transport:
-            self._attempts = adapt(self._transport, self._attempts.retry_policy)
-        self._home = None
+        self._sender.connect()
 
     def close(self) -> None:
         """Close the client and its connections. Requests under way end first; a second call does nothing."""
-        self._closed = True
-        self._leave_parent()
-        with self._connecting:
-            home, self._home = self._home, None
-            if home is not None:
-                self._transport.disconnect()
+        self._sender.close()
 
     def __enter__(self) -> Self:
         self.connect()
@@ -448,101 +412,17 @@ class Pynector(ColourGuard):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._home is not None else "not connected"
-        return f"<{type(self).__name__} over {self._transport!r}, {state}>"
+        return f"<{type(self).__name__} over {self._transport!r}, {self._sender.state}>"
 
     # Inside
 
     def _limit(self, max_concurrency: int | None) -> int:
         return self._max_concurrency if max_concurrency is None else resolve("max_concurrency", max_concurrency)
 
-    def _calls(self, options: Mapping[str, Any], known: Collection[str], item_timeout: float | None = None) -> Calls:
-        """How the items of a batch are sent, with the options that were given for all of them."""
-        if "idempotency_key" in options:
-            raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
-        if isinstance(self._attempts, HTTPTransport):
-            check_names("option", options, known)
-        defaults = dict(options)
-        if item_timeout is not None:
-            defaults["timeout"] = check_timeout(name="item_timeout", value=item_timeout)
-        return Calls(self._call, defaults, self._split(defaults) if defaults else None)
-
-    def _call(self, data: Any, options: Mapping[str, Any], record: Record, plan: Plan | None = None) -> Any:
-        if self._closed:
-            raise ClosedError("this client is closed: make a new one")
-        timeout = self._timeout
-        policy = self._retry or self._attempts.retry_policy
-        raise_for_status = True
-        if options:
-            plan = self._split(options)
-        if plan is not None:
-            timeout, policy, raise_for_status, key, rest = plan
-            prepared = self._attempts.prepare(data, rest, idempotency_key=key)
-        else:
-            prepared = self._attempts.prepare(data, NO_OPTIONS)
-        if timeout is None:
-            return self._run(prepared, policy, record, raise_for_status)
-        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
-        with move_on_after(timeout):
-            return self._run(prepared, policy, record, raise_for_status)
-        raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared}, attempt {record.attempts}")
-
-    def _run(self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool) -> Any:
-        home = self._home
-        # A transport of ours has just looked at the event loop, when it prepared the request.
-        if home is None or self._closed or home.forked() or (self._attempts is not self._transport and home.left()):
-            self.connect()
-        return run_attempts(self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log)
-
-    def _split(self, options: Mapping[str, Any]) -> Plan:
-        """The options that are ours, resolved, and the rest, which is the transport's."""
-        rest = dict(options)
-        timeout = check_timeout(name="timeout", value=rest.pop("timeout", self._timeout))
-        retry = rest.pop("retry", UNSET)
-        inherited = self._retry or self._attempts.retry_policy
-        policy = inherited if isinstance(retry, UnsetType) else coerce_retry(retry)
-        raise_for_status = rest.pop("raise_for_status", True)
-        key = rest.pop("idempotency_key", None)
-        if isinstance(self._attempts, HTTPTransport):
-            check_names("option", rest, REQUEST_OPTIONS)
-        return timeout, policy, raise_for_status, key, rest
-
     def _shortcut(self, method: str, path: str, fields: Mapping[str, Any]) -> HttpMessage:
         request, options = split_fields(method, path, fields)
-        response: HttpMessage = self._call(request, options, Record())
+        response: HttpMessage = self._sender.call(request, options, Record())
         return response
-
-    def _open_stream(self, data: Any, options: Mapping[str, Any]) -> Any:
-        """The context manager of a transport's own stream."""
-        self.connect()
-        if isinstance(self._transport, HTTPTransport):
-            timeout, policy, raise_for_status, key, _ = self._split(options)
-            return self._transport.open_stream(
-                data,
-                policy=policy,
-                timeout=timeout,
-                raise_for_status=raise_for_status,
-                idempotency_key=key,
-                log=self._log,
-            )
-        if not callable(getattr(self._transport, "stream", None)):
-            raise ConfigurationError(f"{type(self._transport).__name__} can't stream: it has no method stream(message)")
-        return self._transport.stream(data, **options)
 
 
 _SETTINGS_OF_HTTP = (("base_url", "base_url"), ("max_retries", "max_retries"), ("http_engine", "engine"))
-
-
-def check_transport(transport: Any) -> Any:
-    """Return `transport` if it has the four methods of one.
-
-    Raises:
-        ConfigurationError: It lacks one; the text says which.
-    """
-    missing = [name for name in ("connect", "disconnect", "send", "receive") if not hasattr(transport, name)]
-    if missing:
-        raise ConfigurationError(
-            f"{type(transport).__name__} is no transport: it lacks {', '.join(missing)}; "
-            "a transport has connect, disconnect, send and receive"
-        )
-    return transport

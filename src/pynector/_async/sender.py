@@ -1,0 +1,235 @@
+"""What a client stands on: a transport and the options that requests inherit. Every call goes through here."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from .._concurrency.aio.colour import invoke
+from .._concurrency.aio.locks import Lock
+from .._concurrency.aio.scopes import move_on_after
+from .._config import UNSET, UnsetType, check_names, check_timeout
+from .._http.download import Download
+from .._mutex import forks
+from .._options import NO_OPTIONS, REQUEST_OPTIONS, Plan
+from .._policies.retry import RetryPolicy, coerce_retry
+from .._progress import ProgressCallback
+from ..errors import ClosedError, ConfigurationError, TimeoutError
+from .attempts import AsyncAttempts, Record, run_attempts
+from .bulk.job import Calls
+from .download import AsyncDownloading
+from .foreign import adapt
+from .ownership import Home
+from .transports.http import AsyncHTTPTransport
+
+
+class AsyncSender:
+    """Connects a transport when it is first needed, and sends through it until it is closed.
+
+    Args:
+        transport: What it owns.
+        attempts: What the retry loop sends through: the transport itself, or an adapter for one that is not ours.
+        timeout: Seconds for a call that brings none of its own; None for no limit.
+        retry: For a call that brings none of its own; None for what the transport says.
+        log: Whether retries are logged.
+        owner: The name of the client, for errors.
+
+    Attributes:
+        foreign: Whether the transport is not ours.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_closed",
+        "_connecting",
+        "_forks",
+        "_home",
+        "_log",
+        "_owner",
+        "_retry",
+        "_timeout",
+        "_transport",
+        "foreign",
+    )
+
+    def __init__(
+        self,
+        transport: Any,
+        attempts: AsyncAttempts[Any],
+        *,
+        timeout: float | None,
+        retry: RetryPolicy | None,
+        log: bool,
+        owner: str,
+    ) -> None:
+        self._transport = transport
+        self._attempts = attempts
+        self.foreign = attempts is not transport
+        self._timeout = timeout
+        self._retry = retry
+        self._log = log
+        self._owner = owner
+        self._connecting = Lock()
+        self._forks = forks[0]
+        self._home: Home | None = None
+        self._closed = False
+
+    # Its life
+
+    @property
+    def state(self) -> str:
+        """What a repr says of it."""
+        return "closed" if self._closed else "open" if self._home is not None else "not connected"
+
+    async def connect(self) -> None:
+        """Connect the transport, once.
+
+        Raises:
+            ClosedError: The client was closed.
+            WrongLoopError: It belongs to another event loop.
+        """
+        self._leave_parent()
+        if self._home is not None and not self._home.left() and not self._closed:
+            return
+        async with self._connecting:
+            if self._closed:
+                raise ClosedError("this client is closed: make a new one")
+            if self._home is None:
+                home = Home(self._owner)
+                await invoke(self._transport.connect)
+                self._home = home
+
+    def _leave_parent(self) -> None:
+        """In a forked child, start anew: a task of the parent may hold a lock, and none of them exists here."""
+        if self._forks == forks[0]:
+            return
+        self._forks = forks[0]
+        self._connecting = Lock()
+        if self.foreign:
+            self._attempts = adapt(self._transport, self._attempts.retry_policy)
+        self._home = None
+
+    async def aclose(self) -> None:
+        """Disconnect the transport, once; nothing is sent any more."""
+        self._closed = True
+        self._leave_parent()
+        async with self._connecting:
+            home, self._home = self._home, None
+            if home is not None:
+                await self._transport.disconnect()
+
+    # One request
+
+    async def call(self, data: Any, options: Mapping[str, Any], record: Record, plan: Plan | None = None) -> Any:
+        """Send one request and return its answer.
+
+        Args:
+            data: What to send.
+            options: What was given for this call.
+            record: Where it is noted what was sent.
+            plan: The options of a call that has none of its own, resolved before.
+        """
+        if self._closed:
+            raise ClosedError("this client is closed: make a new one")
+        timeout = self._timeout
+        policy = self._retry or self._attempts.retry_policy
+        raise_for_status = True
+        if options:
+            plan = self._split(options)
+        if plan is not None:
+            timeout, policy, raise_for_status, key, rest = plan
+            prepared = self._attempts.prepare(data, rest, idempotency_key=key)
+        else:
+            prepared = self._attempts.prepare(data, NO_OPTIONS)
+        if timeout is None:
+            return await self._run(prepared, policy, record, raise_for_status)
+        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
+        with move_on_after(timeout):
+            return await self._run(prepared, policy, record, raise_for_status)
+        raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared}, attempt {record.attempts}")
+
+    async def _run(self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool) -> Any:
+        home = self._home
+        # A transport of ours has just looked at the event loop, when it prepared the request.
+        if home is None or self._closed or home.forked() or (self.foreign and home.left()):
+            await self.connect()
+        return await run_attempts(
+            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log
+        )
+
+    def _split(self, options: Mapping[str, Any]) -> Plan:
+        """The options that are ours, resolved, and the rest, which is the transport's."""
+        rest = dict(options)
+        timeout = check_timeout(name="timeout", value=rest.pop("timeout", self._timeout))
+        retry = rest.pop("retry", UNSET)
+        inherited = self._retry or self._attempts.retry_policy
+        policy = inherited if isinstance(retry, UnsetType) else coerce_retry(retry)
+        raise_for_status = rest.pop("raise_for_status", True)
+        key = rest.pop("idempotency_key", None)
+        if isinstance(self._attempts, AsyncHTTPTransport):
+            check_names("option", rest, REQUEST_OPTIONS)
+        return timeout, policy, raise_for_status, key, rest
+
+    # What is made of requests
+
+    def calls(self, options: Mapping[str, Any], known: Collection[str], item_timeout: float | None = None) -> Calls:
+        """How the items of a batch are sent, with the options that were given for all of them."""
+        if "idempotency_key" in options:
+            raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
+        if isinstance(self._attempts, AsyncHTTPTransport):
+            check_names("option", options, known)
+        defaults = dict(options)
+        if item_timeout is not None:
+            defaults["timeout"] = check_timeout(name="item_timeout", value=item_timeout)
+        return Calls(self.call, defaults, self._split(defaults) if defaults else None)
+
+    async def open_stream(self, data: Any, options: Mapping[str, Any]) -> Any:
+        """The context manager of a transport's own stream."""
+        await self.connect()
+        if isinstance(self._transport, AsyncHTTPTransport):
+            timeout, policy, raise_for_status, key, _ = self._split(options)
+            return self._transport.open_stream(
+                data,
+                policy=policy,
+                timeout=timeout,
+                raise_for_status=raise_for_status,
+                idempotency_key=key,
+                log=self._log,
+            )
+        if not callable(getattr(self._transport, "stream", None)):
+            raise ConfigurationError(f"{type(self._transport).__name__} can't stream: it has no method stream(message)")
+        return self._transport.stream(data, **options)
+
+    async def download(
+        self,
+        data: Any,
+        options: Mapping[str, Any],
+        to: Any,
+        *,
+        overwrite: bool,
+        resume: bool,
+        progress: bool | ProgressCallback,
+    ) -> Download:
+        """Send one request and write its answer to a file."""
+        timeout, policy, raise_for_status, key, _ = self._split(options)
+        if raise_for_status is not True:
+            raise ConfigurationError("a download raises for every status but 2xx: use stream() to read error answers")
+        await self.connect()
+        if not isinstance(self._attempts, AsyncHTTPTransport):
+            raise ConfigurationError(f"{type(self._transport).__name__} can't download: that is for HTTP")
+        prepared = self._attempts.prepare(data, {}, idempotency_key=key)
+        download = AsyncDownloading(self._attempts, to, overwrite=overwrite, resume=resume, progress=progress)
+        return await download.run(prepared, policy, timeout, log=self._log)
+
+
+def check_transport(transport: Any) -> Any:
+    """Return `transport` if it has the four methods of one.
+
+    Raises:
+        ConfigurationError: It lacks one; the text says which.
+    """
+    missing = [name for name in ("connect", "disconnect", "send", "receive") if not hasattr(transport, name)]
+    if missing:
+        raise ConfigurationError(
+            f"{type(transport).__name__} is no transport: it lacks {', '.join(missing)}; "
+            "a transport has connect, disconnect, send and receive"
+        )
+    return transport
