@@ -14,6 +14,7 @@ from pynector._concurrency.threads import _workers
 from pynector.testing import LocalServer
 from servers.httpbin_server import HttpbinServer
 from servers.leaks import LeakCheck
+from servers.proxy import USER, PproxyServer, ProxyServer
 
 _IDLE = 3.0  # seconds that idle workers have to end, and closed sockets to go
 
@@ -137,6 +138,36 @@ def tls_server(_tls_server: LocalServer) -> LocalServer:
     """The local server over HTTPS, with its counts at zero."""
     _tls_server.reset()
     return _tls_server
+
+
+@pytest.fixture
+def sites(server: LocalServer, tls_server: LocalServer) -> dict[str, LocalServer]:
+    """A server for each scheme."""
+    return {"http": server, "https": tls_server}
+
+
+@pytest.fixture
+def no_proxies_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take out of the environment what it says of proxies, and of certificates."""
+    for name in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{name}_proxy", raising=False)
+        monkeypatch.delenv(f"{name.upper()}_PROXY", raising=False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # one of the engines can't be told not to look at them
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def proxy() -> Iterator[ProxyServer]:
+    """A proxy for everybody."""
+    with ProxyServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pproxy() -> Iterator[PproxyServer]:
+    """A proxy that others have written, for `USER`."""
+    with PproxyServer(USER) as running:
+        yield running
 
 
 _HTTPBIN = pytest.StashKey[HttpbinServer]()

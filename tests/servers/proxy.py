@@ -17,6 +17,10 @@ from urllib.parse import urlsplit
 
 START_TIMEOUT = 30.0
 
+USER = "me:s3cr3t"
+BASIC = "Basic bWU6czNjcjN0"
+"""What `USER` is in a header."""
+
 
 @dataclass(frozen=True)
 class Seen:

@@ -124,6 +124,10 @@ class Connection:
                 return False
         return True
 
+    def ignore(self) -> None:
+        """Read nothing until the client resets the connection, or the server stops."""
+        self._poll(0, time.monotonic() + TIMEOUT)
+
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Do the server's half of a TLS handshake.
 
