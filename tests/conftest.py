@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from pynector._concurrency.threads import _workers
-from pynector.testing import LocalServer
+from pynector.testing import LocalServer, reset_limits
 from servers.httpbin_server import HttpbinServer
 from servers.leaks import LeakCheck
 from servers.proxy import USER, PproxyServer, ProxyServer
@@ -77,6 +77,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 or (beyond is not None and engine not in beyond.args)
             ):
                 item.add_marker("full")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_limits() -> None:
+    """No test is held back by what an earlier one has done to the same server."""
+    reset_limits()
 
 
 @pytest.fixture(scope="session")

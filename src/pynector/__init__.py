@@ -7,18 +7,41 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._async.client import AsyncPynector
+    from ._checkpoint.options import Checkpoint
     from ._messages.outcome import BatchResult, Outcome
+    from ._policies.adaptive import AdaptiveConcurrency
+    from ._policies.breaker import CircuitBreaker
+    from ._policies.budget import RetryBudget
+    from ._policies.rate_limit import RateLimit
     from ._policies.retry import RetryPolicy
     from ._sync.client import Pynector
 
-__all__ = ["AsyncPynector", "BatchResult", "Outcome", "Pynector", "RetryPolicy", "__version__", "errors"]
+__all__ = [
+    "AdaptiveConcurrency",
+    "AsyncPynector",
+    "BatchResult",
+    "Checkpoint",
+    "CircuitBreaker",
+    "Outcome",
+    "Pynector",
+    "RateLimit",
+    "RetryBudget",
+    "RetryPolicy",
+    "__version__",
+    "errors",
+]
 
 # Imported when asked for: blocking code never loads an event loop, and `import pynector` loads next to nothing.
 _LAZY = {
+    "AdaptiveConcurrency": "._policies.adaptive",
     "AsyncPynector": "._async.client",
     "BatchResult": "._messages.outcome",
     "Outcome": "._messages.outcome",
     "Pynector": "._sync.client",
+    "Checkpoint": "._checkpoint.options",
+    "CircuitBreaker": "._policies.breaker",
+    "RateLimit": "._policies.rate_limit",
+    "RetryBudget": "._policies.budget",
     "RetryPolicy": "._policies.retry",
 }
 

@@ -1,12 +1,16 @@
 """What a call may be given, typed for editors and checked at run time."""
 
 from collections.abc import Mapping
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from ._config import check_names
 from ._messages.fields import ContentTypes, FilesTypes
+from ._policies.adaptive import AdaptiveConcurrency
 from ._policies.retry import RetryPolicy
 from .errors import ConfigurationError
+
+Concurrency = int | AdaptiveConcurrency | Literal["auto"]
+"""What `max_concurrency` of a batch may be: a number, or how to find it out."""
 
 
 class BatchOptions(TypedDict, total=False):
@@ -48,7 +52,21 @@ BATCH_OPTIONS: Final = frozenset(
 )
 """What a batch can be given."""
 RUN_OPTIONS: Final = frozenset(
-    {"max_concurrency", "ordered", "buffer", "timeout", "item_timeout", "progress", "retry", "raise_for_status"}
+    {
+        "max_concurrency",
+        "ordered",
+        "buffer",
+        "timeout",
+        "item_timeout",
+        "on_error",
+        "max_errors",
+        "checkpoint",
+        "key",
+        "dedupe",
+        "progress",
+        "retry",
+        "raise_for_status",
+    }
 )
 """What a run of `stream_batch` can be given."""
 NO_OPTIONS: Final[Mapping[str, Any]] = {}
@@ -70,6 +88,35 @@ def split_fields(method: str, path: str, fields: Mapping[str, Any]) -> tuple[dic
     if options:
         check_names("option", options, HTTP_FIELDS | REQUEST_OPTIONS)
     return request, options
+
+
+def check_errors(on_error: object, max_errors: object) -> tuple[int | None, bool]:
+    """`on_error` and `max_errors` of a run: after how many failures it ends, and whether at once.
+
+    Raises:
+        ConfigurationError: One of them is not what it may be.
+    """
+    if on_error not in ("continue", "drain", "cancel"):
+        raise ConfigurationError(
+            f'argument `on_error`: {on_error!r:.80} is not accepted; give "continue", "drain" or "cancel"'
+        )
+    if max_errors is None:
+        return None if on_error == "continue" else 1, on_error == "cancel"
+    if isinstance(max_errors, bool) or not isinstance(max_errors, int) or max_errors < 1:
+        raise ConfigurationError(
+            f"argument `max_errors`: {max_errors!r:.80} is not accepted; give an integer of 1 or more, or None"
+        )
+    return max_errors, on_error == "cancel"
+
+
+def check_policy(name: str, value: Any, kind: type[Any], example: str) -> None:
+    """A policy given to a client, or None.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(f"argument `{name}`: {value!r:.80} is not accepted; give {example}, or None")
 
 
 def check_buffer(buffer: object) -> int:

@@ -423,9 +423,21 @@ class ResponseTooLargeError(HTTPTransportError):
 
 
 class CircuitOpenError(HTTPTransportError):
-    """The circuit breaker of this server is open; nothing was sent."""
+    """The circuit breaker of this server is open; nothing was sent.
+
+    Args:
+        message: What happened.
+        retry_after: Seconds until it is worth trying again, as far as can be told.
+        **fields: As in `TransportError`.
+    """
 
     sent = False
+
+    def __init__(
+        self, message: str = "", *, retry_after: float | None = None, **fields: Unpack[_TransportFields]
+    ) -> None:
+        super().__init__(message, **fields)
+        self.retry_after = retry_after
 
 
 class SdkTransportError(TransportSpecificError):

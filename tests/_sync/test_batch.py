@@ -173,8 +173,10 @@ def test_progress_that_raises(server: LocalServer, no_leaks: None) -> None:
         raise ZeroDivisionError("in the callback")
 
     with Pynector(base_url=server.url) as client:
-        with pytest.raises(ZeroDivisionError, match="in the callback"):
+        with pytest.raises(errors.PynectorError, match="in the callback") as caught:
             client.batch_request(indexes(50), max_concurrency=5, progress=progress)
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+        assert caught.value.outcomes
         assert (client.get("/items/2")).json()["id"] == 2
 
 

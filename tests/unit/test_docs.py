@@ -27,10 +27,11 @@ import anyio
 import pytest
 
 import pynector
-from pynector import RetryPolicy, errors
+from pynector import AdaptiveConcurrency, Checkpoint, CircuitBreaker, RateLimit, RetryBudget, RetryPolicy, errors
 from pynector._config import SETTINGS, UNSET
 from pynector._messages.fields import REQUEST_KEYS
-from pynector._options import REQUEST_OPTIONS
+from pynector._messages.report import RunStats, Summary
+from pynector._options import REQUEST_OPTIONS, BatchOptions
 from pynector.testing import LocalServer
 from pynector.transport.http import HTTPTransport
 from servers.docs_app import DocsApp, line_server
@@ -131,7 +132,14 @@ def run(source: str, block: Block, colour: str) -> None:
 
 
 def test_there_are_examples_in_every_guide() -> None:
-    guides = {"README.md", "docs/client.md", "docs/transport.md", "docs/http_transport.md", "docs/concurrency.md"}
+    guides = {
+        "README.md",
+        "docs/bulk.md",
+        "docs/client.md",
+        "docs/transport.md",
+        "docs/http_transport.md",
+        "docs/concurrency.md",
+    }
     assert guides <= {block.file for block in EXAMPLES if is_async(block)}
     assert guides - {"docs/http_transport.md"} <= {block.file for block in EXAMPLES if not is_async(block)}
 
@@ -268,14 +276,26 @@ def test_arguments_of_the_client() -> None:
             assert arguments[name][0] == default(parameter.default), name
 
 
-def test_arguments_of_a_batch() -> None:
-    arguments = table("docs/client.md", "Argument of a batch")
-    parameters = dict(inspect.signature(pynector.Pynector.batch_request).parameters)
+@pytest.mark.parametrize(("column", "name"), [(0, "batch_request"), (1, "stream_batch")])
+def test_arguments_of_a_batch(column: int, name: str) -> None:
+    arguments = table("docs/bulk.md", "Argument of a batch")
+    arguments = {argument: row for argument, row in arguments.items() if row[column] != "no"}
+    parameters = dict(inspect.signature(getattr(pynector.Pynector, name)).parameters)
     del parameters["self"], parameters["options"]
-    assert list(arguments) == list(parameters)
+    assert arguments.keys() == parameters.keys() | BatchOptions.__annotations__.keys()
+    for argument, parameter in parameters.items():
+        if parameter.default is not parameter.empty:
+            assert arguments[argument][column] == default(parameter.default), argument
+
+
+@pytest.mark.parametrize("policy", [AdaptiveConcurrency, Checkpoint, CircuitBreaker, RateLimit, RetryBudget])
+def test_fields_of_the_policies(policy: Any) -> None:
+    fields = table("docs/bulk.md", f"Field of `{policy.__name__}`")
+    parameters = inspect.signature(policy).parameters
+    assert list(fields) == list(parameters)
     for name, parameter in parameters.items():
         if parameter.default is not parameter.empty:
-            assert arguments[name][0] == default(parameter.default), name
+            assert fields[name][0] == default(parameter.default), name
 
 
 def test_keys_of_a_request_and_options_of_a_call() -> None:
@@ -297,6 +317,12 @@ def test_fields_of_the_retry_policy() -> None:
     assert statuses == RetryPolicy().retry_statuses
     for name, row in fields.items():
         assert row[0] == default(getattr(RetryPolicy(), name)), name
+
+
+@pytest.mark.parametrize(("head", "figures"), [("Field of `run.stats`", RunStats), ("Field of a summary", Summary)])
+def test_fields_of_the_figures(head: str, figures: type[RunStats | Summary]) -> None:
+    named = [name for row in table("docs/bulk.md", head) for name in re.findall(r"\w+", row)]
+    assert sorted(named) == sorted(figures.__dataclass_fields__)
 
 
 def test_tree_of_errors() -> None:

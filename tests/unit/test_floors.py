@@ -17,7 +17,8 @@ ROOT = Path(pynector.__file__).parent
 FLOORS: list[set[str]] = [
     {"_mutex", "_version", "errors"},
     {"_config", "_messages", "_policies"},
-    {"_http", "_options", "_progress", "_registry"},
+    {"_lanes"},
+    {"_checkpoint", "_http", "_options", "_progress", "_registry"},
     {"_concurrency"},
     {"_async", "_sync"},
     {"transport", "concurrency", "__init__"},

@@ -126,6 +126,7 @@ def test_the_summary():
         "retries     3 for 2 items",
         "latency     p50 200 ms, p95 20.0 s, p99 20.0 s, max 20.0 s",
         "statuses    200 x 1, 201 x 1, 404 x 1",
+        "errors      TimeoutError x 2, HTTPNotFoundError x 1",
     ]
 
 

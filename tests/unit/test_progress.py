@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pynector._progress import make_progress
+from pynector import _progress
+from pynector._progress import Bar, make_progress, show_progress
 from pynector.errors import ConfigurationError
 
 
@@ -44,3 +45,57 @@ def test_callables(callback: Any) -> None:
 def test_what_is_refused(callback: Any, text: str) -> None:
     with pytest.raises(ConfigurationError, match=text):
         make_progress(callback, 3)
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_bar_without_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    bar, close = make_progress(True, 4)
+    assert isinstance(bar, Bar)
+    for done in range(1, 5):
+        show_progress(bar, done, 4)
+    close()
+    shown = capsys.readouterr().err
+    assert "4/4" in shown
+    assert "failed" not in shown
+
+
+def test_a_bar_tells_of_failures_and_of_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    bar, close = make_progress(True, 8)
+    assert isinstance(bar, Bar)
+    for done in range(1, 9):
+        show_progress(bar, done, 8, failed=done // 4)
+    close()
+    last = capsys.readouterr().err.rstrip().split("\r")[-1]
+    assert "8/8" in last
+    assert "req/s, 2 failed (25.0%)" in last
+
+
+def test_failures_are_written_at_most_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(_progress, "monotonic", clock)
+    bar, close = make_progress(True, None)
+    assert isinstance(bar, Bar)
+    texts: list[str] = []
+    monkeypatch.setattr(bar._bar, "set_postfix_str", lambda text, refresh: texts.append(text))
+    for done in range(1, 101):
+        show_progress(bar, done, None, failed=1)
+        clock.now += 0.03125
+    assert len(texts) == 25
+    assert texts[0] == "1 failed (100.0%)"
+    close()
+    assert texts[-1] == "1 failed (1.0%)"
+
+
+def test_a_callback_hears_of_the_same_two_numbers() -> None:
+    calls: list[tuple[int, int | None]] = []
+    show_progress(lambda done, total: calls.append((done, total)), 3, None, failed=2)
+    assert calls == [(3, None)]

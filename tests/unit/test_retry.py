@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynector._messages.headers import Headers
+from pynector._policies.budget import RetryBudget
 from pynector._policies.retry import IDEMPOTENT_METHODS, NO_RETRY, Failure, RetryPolicy, coerce_retry, parse_retry_after
 from pynector.errors import ConfigurationError
 
@@ -141,8 +142,21 @@ def test_defaults():
         "jitter": "full",
         "retry_statuses": frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529}),
         "retry_after_max": 300.0,
+        "rate_limit_patience": 120.0,
         "retry_non_idempotent": False,
+        "budget": {"ratio": 0.1, "reserve": 20},
     }
+    assert [field.name for field in dataclasses.fields(policy)] == [
+        "max_retries",
+        "backoff_factor",
+        "backoff_max",
+        "jitter",
+        "retry_statuses",
+        "retry_after_max",
+        "rate_limit_patience",
+        "retry_non_idempotent",
+        "budget",
+    ]
     assert policy == RetryPolicy()
     assert hash(policy) == hash(RetryPolicy())
     assert pickle.loads(pickle.dumps(policy)) == policy
@@ -172,12 +186,25 @@ def test_values_are_put_into_their_own_type():
             for value in ([99], [600], ["500"], [True], [500.0], 500, None, "500")
         ),
         *(({"retry_non_idempotent": value}, "True or False") for value in (1, None, "yes")),
+        *(
+            ({"rate_limit_patience": value}, "seconds of 0 or more, or infinity")
+            for value in (-0.1, math.nan, -math.inf, True, "1", None)
+        ),
+        *(({"budget": value}, "a RetryBudget, or None") for value in (0.1, 20, True, RetryBudget, "0.1")),
     ],
 )
 def test_bad_values_are_named(fields, right):
     [name] = fields
     with pytest.raises(ConfigurationError, match=rf"RetryPolicy\.{name}: .*{right}"):
         RetryPolicy(**fields)
+
+
+def test_patience_may_be_endless_and_the_budget_none():
+    policy = RetryPolicy(rate_limit_patience=math.inf, budget=None)
+    assert (policy.rate_limit_patience, policy.budget) == (math.inf, None)
+    assert type(RetryPolicy(rate_limit_patience=0).rate_limit_patience) is float
+    assert RetryPolicy(budget=RetryBudget(reserve=1)).budget == RetryBudget(0.1, 1)
+    assert len({RetryPolicy(), RetryPolicy(budget=RetryBudget()), RetryPolicy(budget=None)}) == 2
 
 
 @pytest.mark.parametrize("off", [None, 0, NO_RETRY, RetryPolicy.disabled(), RetryPolicy(max_retries=0)])
@@ -241,6 +268,16 @@ def test_what_is_retried(failure, safe, unsafe):
     assert (anything.next_delay(failure, 0, 0.0) is not None) is safe
 
 
+def test_may_repeat_is_next_delay_without_the_count():
+    throttled = Failure(status=429, retry_after=1000.0)
+    assert RetryPolicy(max_retries=1).may_repeat(throttled)
+    assert not RetryPolicy(max_retries=0).may_repeat(throttled)
+    assert not RetryPolicy(retry_statuses=[500]).may_repeat(throttled)
+    assert not RetryPolicy().may_repeat(dataclasses.replace(throttled, should_retry=False))
+    assert not RetryPolicy().may_repeat(Failure(status=529))
+    assert RetryPolicy().may_repeat(Failure(status=529, idempotent=True))
+
+
 def test_statuses_are_the_users():
     policy = RetryPolicy(retry_statuses={418})
     assert policy.next_delay(Failure(status=418, idempotent=True), 0, 0.5) is not None
@@ -278,7 +315,9 @@ policies = st.builds(
     jitter=st.sampled_from(["full", "none"]),
     retry_statuses=st.frozensets(st.integers(100, 599)),
     retry_after_max=st.floats(0, 1e6),
+    rate_limit_patience=st.floats(0),
     retry_non_idempotent=st.booleans(),
+    budget=st.none() | st.builds(RetryBudget),
 )
 
 
@@ -288,6 +327,7 @@ def test_delays_are_bounded(policy, failure, retries, rand):
     if delay is None:
         return
     assert retries < policy.max_retries
+    assert policy.may_repeat(failure)
     assert failure.should_retry is not False
     if failure.retry_after is None:
         assert 0 <= delay <= policy.backoff_max

@@ -565,7 +565,7 @@ def test_a_loop_that_cannot_be_made_fails_in_start(monkeypatch: pytest.MonkeyPat
 
     server = LocalServer()
     with monkeypatch.context() as patch:
-        patch.setattr(asyncio, "new_event_loop", fail)
+        patch.setattr(asyncio, "SelectorEventLoop", fail)
         with pytest.raises(OSError, match="no descriptors left"):
             server.start()
     with server, raw(server) as sock:

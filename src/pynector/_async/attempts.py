@@ -4,12 +4,17 @@ import logging
 import random
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .._concurrency.aio.clock import current_time, sleep
 from .._concurrency.aio.scopes import current_effective_deadline
+from .._lanes import Lane
+from .._policies.fatal import is_hard_quota
 from .._policies.retry import Failure, RetryPolicy
 from ..errors import TransportError
+
+if TYPE_CHECKING:
+    from .pacing import AsyncPacer
 
 _P = TypeVar("_P")
 
@@ -20,17 +25,23 @@ class Record:
     """What happened to one call so far.
 
     Attributes:
-        attempts: How often it was tried.
+        attempts: How often it was tried, but for those times when it was put off.
         sent: How often it went on the wire, as far as can be told.
         unanswered: Whether it went on the wire and no whole answer was seen: nobody knows if it was processed.
+        refusals: How often its server had too much to do, and it was put off.
+        put_off: For how many seconds in all.
+        lane: Where it goes, once that is known.
     """
 
-    __slots__ = ("attempts", "sent", "unanswered")
+    __slots__ = ("attempts", "lane", "put_off", "refusals", "sent", "unanswered")
 
     def __init__(self) -> None:
         self.attempts = 0
         self.sent = 0
         self.unanswered = False
+        self.refusals = 0
+        self.put_off = 0.0
+        self.lane: Lane | None = None
 
     def sending(self) -> None:
         """It goes on the wire now."""
@@ -46,6 +57,12 @@ class Record:
         """Its answer is there."""
         self.unanswered = False
 
+    def is_put_off(self, delay: float) -> None:
+        """It is not to come back before so many seconds: its attempt counts for nothing."""
+        self.attempts -= 1
+        self.refusals += 1
+        self.put_off += delay
+
 
 class AsyncAttempts(Protocol[_P]):
     """A transport, as the retry loop sees it: one attempt at a time."""
@@ -53,6 +70,14 @@ class AsyncAttempts(Protocol[_P]):
     @property
     def retry_policy(self) -> RetryPolicy:
         """The policy that applies if the call and the client name none."""
+        ...
+
+    def lane(self, prepared: _P) -> Lane | None:
+        """What is known of the server and the credential that a call is for; None where there is no server."""
+        ...
+
+    def payload(self, prepared: _P) -> object:
+        """What the tokens of a call are estimated by."""
         ...
 
     def prepare(self, data: Any, options: Mapping[str, Any], *, idempotency_key: str | None = None) -> _P:
@@ -84,6 +109,7 @@ async def run_attempts(
     *,
     raise_for_status: bool = True,
     log: bool = True,
+    pacer: "AsyncPacer | None" = None,
 ) -> Any:
     """Send `prepared` until it succeeds or `policy` gives up.
 
@@ -92,42 +118,82 @@ async def run_attempts(
     Raises:
         Exception: That of the last attempt, with the number of attempts on it.
     """
-    retries = 0
+    before = record.attempts
     started = time.perf_counter()
+    lane = record.lane = transport.lane(prepared)
+    if lane is None:
+        pacer = None
+    else:
+        if policy.max_retries and policy.budget is not None:
+            lane.count(policy.budget)
+        if pacer is not None and lane is not pacer.lane:
+            pacer.meet(lane, record)
     while True:
         record.attempts += 1
         try:
-            answer = await transport.attempt(prepared, record)
+            # A call less for nearly all: this is on the way of every request.
+            if pacer is None or lane is None or not (pacer.guards or lane.paused):
+                answer = await transport.attempt(prepared, record)
+            else:
+                answer = await pacer.attempt(transport, lane, prepared, record)
         except Exception as exc:
-            delay = _delay(policy, transport.excuse(prepared, exc), retries)
-            if delay is None or _overruns(delay, exc):
+            failure = transport.excuse(prepared, exc)
+            delay = None
+            if failure is not None:
+                delay = _delay(policy, failure, exc, record, record.attempts - before - 1, lane, pacer)
+            if delay is None:
                 if isinstance(exc, TransportError):
                     exc.attempts, exc.elapsed = record.attempts, time.perf_counter() - started
                 raise
             reason: object = type(exc).__name__
         else:
             failure = transport.judge(prepared, answer)
-            delay = None if failure is None else _delay(policy, failure, retries)
-            if delay is None or _overruns(delay):
+            delay = None
+            if failure is not None:
+                delay = _delay(policy, failure, answer, record, record.attempts - before - 1, lane, pacer)
+            if failure is None or delay is None:
                 try:
                     return transport.finish(prepared, answer, raise_for_status=raise_for_status)
                 except TransportError as exc:
                     exc.attempts, exc.elapsed = record.attempts, time.perf_counter() - started
                     raise
-            reason = failure.status if failure is not None else None
-        retries += 1
+            reason = failure.status
         if log and logger.isEnabledFor(logging.DEBUG):
             logger.debug("request.retry", extra={"attempt": record.attempts, "delay": delay, "reason": reason})
         await sleep(delay)
 
 
-def _delay(policy: RetryPolicy, failure: Failure | None, retries: int) -> float | None:
-    return None if failure is None else policy.next_delay(failure, retries, random.random())
+def _delay(
+    policy: RetryPolicy,
+    failure: Failure,
+    answer: object,
+    record: Record,
+    retries: int,
+    lane: Lane | None,
+    pacer: "AsyncPacer | None",
+) -> float | None:
+    """How long to wait before the next attempt, in seconds; None to give up now."""
+    if failure.status == 429 and is_hard_quota(answer):
+        return None
+    if pacer is not None and lane is not None and pacer.puts_off(failure, policy):
+        delay = pacer.put_off(lane, failure, policy, record)
+        if delay is None or _overruns(delay, answer):
+            return None
+        record.is_put_off(delay)
+        return delay
+    delay = policy.next_delay(failure, retries, random.random())
+    if delay is None or _overruns(delay, answer):
+        return None
+    # What found its connection closed was not processed by anybody: to send it again is no load.
+    if failure.immediate or policy.budget is None or lane is None:
+        return delay
+    # Last of all, for what was spent is not given back.
+    return delay if lane.spend(policy.budget) else None
 
 
-def _overruns(delay: float, error: Exception | None = None) -> bool:
+def _overruns(delay: float, answer: object) -> bool:
     """Whether waiting so long would only end in the deadline: then what happened last is the better answer."""
     overruns = current_time() + delay >= current_effective_deadline()
-    if overruns and error is not None:
-        error.add_note(f"not tried again: waiting {delay:.3g} s would overrun the deadline")
+    if overruns and isinstance(answer, Exception):
+        answer.add_note(f"not tried again: waiting {delay:.3g} s would overrun the deadline")
     return overruns

@@ -25,6 +25,7 @@ from ..errors import (
     status_error,
 )
 from .attempts import Record, run_attempts
+from .pacing import AsyncPacer
 from .transports.http import AsyncHTTPTransport
 
 BATCH = 512 * 1024
@@ -71,8 +72,18 @@ class AsyncDownloading:
         self._on_progress, self._close_progress = make_progress(progress, None, unit="B")
         self.retry_policy = transport.retry_policy
         self.prepare = transport.prepare
+        self.lane = transport.lane
+        self.payload = transport.payload
 
-    async def run(self, prepared: WireRequest, policy: RetryPolicy, timeout: float | None, *, log: bool) -> Download:
+    async def run(
+        self,
+        prepared: WireRequest,
+        policy: RetryPolicy,
+        timeout: float | None,
+        *,
+        log: bool,
+        pacer: AsyncPacer | None = None,
+    ) -> Download:
         """Do it.
 
         Args:
@@ -80,6 +91,7 @@ class AsyncDownloading:
             policy: How often it is tried again.
             timeout: Seconds for everything; None for no limit.
             log: Whether retries are logged.
+            pacer: What holds its attempts back, if anything does.
 
         Raises:
             TransportError: It was given up.
@@ -93,7 +105,7 @@ class AsyncDownloading:
             prepared.set_header(b"Accept-Encoding", "identity")
         try:
             with move_on_after(timeout):
-                response = await run_attempts(self, prepared, policy, Record(), log=log)
+                response = await run_attempts(self, prepared, policy, Record(), log=log, pacer=pacer)
                 self._target.commit()
                 return Download(self._target.path, self._size, response)
             raise TimeoutError(f"not downloaded within {timeout or 0:.6g} s: {prepared}, {self._size} bytes came")

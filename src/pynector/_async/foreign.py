@@ -8,6 +8,7 @@ from typing import Any
 from .._concurrency.aio.clock import checkpoint_if_cancelled, current_time
 from .._concurrency.aio.locks import Lock
 from .._concurrency.aio.scopes import current_effective_deadline, shield
+from .._lanes import Lane
 from .._policies.retry import Failure, RetryPolicy
 from ..errors import TransportError
 from .attempts import Record
@@ -34,6 +35,15 @@ class _AsyncForeign:
     def __init__(self, transport: AsyncTransport, retry_policy: RetryPolicy) -> None:
         self.transport: Any = transport
         self.retry_policy = retry_policy
+        self._lane = Lane()
+
+    def lane(self, prepared: ForeignCall) -> Lane:
+        """One for all: where a message goes is not for us to know."""
+        return self._lane
+
+    def payload(self, prepared: ForeignCall) -> object:
+        """The message itself."""
+        return prepared.data
 
     def prepare(self, data: Any, options: Mapping[str, Any], *, idempotency_key: str | None = None) -> ForeignCall:
         """Data and options go to the transport unchanged."""

@@ -1,8 +1,12 @@
 """What a client stands on: a transport and the options that requests inherit. Every call goes through here."""
 
+import os
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
+from .._checkpoint.fingerprint import fingerprint
+from .._checkpoint.keys import KeyFunction
+from .._checkpoint.options import Checkpoint
 from .._concurrency.aio.colour import invoke
 from .._concurrency.aio.locks import Lock
 from .._concurrency.aio.scopes import move_on_after
@@ -10,15 +14,23 @@ from .._config import UNSET, UnsetType, check_names, check_timeout
 from .._http.download import Download
 from .._mutex import forks
 from .._options import NO_OPTIONS, REQUEST_OPTIONS, Plan
+from .._policies.adaptive import AdaptiveConcurrency
+from .._policies.breaker import CircuitBreaker
+from .._policies.rate_limit import RateLimit
 from .._policies.retry import RetryPolicy, coerce_retry
 from .._progress import ProgressCallback
 from ..errors import ClosedError, ConfigurationError, TimeoutError
 from .attempts import AsyncAttempts, Record, run_attempts
 from .bulk.job import Calls
+from .bulk.memo import Memo
 from .download import AsyncDownloading
 from .foreign import adapt
 from .ownership import Home
+from .pacing import AsyncPacer
 from .transports.http import AsyncHTTPTransport
+
+_HOW: Final = frozenset({"retry", "timeout"})
+"""Options that decide how an answer is got, and not what it means: they may change until a run is resumed."""
 
 
 class AsyncSender:
@@ -29,6 +41,8 @@ class AsyncSender:
         attempts: What the retry loop sends through: the transport itself, or an adapter for one that is not ours.
         timeout: Seconds for a call that brings none of its own; None for no limit.
         retry: For a call that brings none of its own; None for what the transport says.
+        rate_limit: For all calls; None for no limit.
+        breaker: For all calls; None for none.
         log: Whether retries are logged.
         owner: The name of the client, for errors.
 
@@ -38,12 +52,15 @@ class AsyncSender:
 
     __slots__ = (
         "_attempts",
+        "_breaker",
         "_closed",
         "_connecting",
         "_forks",
         "_home",
         "_log",
         "_owner",
+        "_pacer",
+        "_rate_limit",
         "_retry",
         "_timeout",
         "_transport",
@@ -57,6 +74,8 @@ class AsyncSender:
         *,
         timeout: float | None,
         retry: RetryPolicy | None,
+        rate_limit: RateLimit | None,
+        breaker: CircuitBreaker | None,
         log: bool,
         owner: str,
     ) -> None:
@@ -65,6 +84,11 @@ class AsyncSender:
         self.foreign = attempts is not transport
         self._timeout = timeout
         self._retry = retry
+        self._rate_limit = rate_limit
+        self._breaker = breaker
+        self._pacer = (
+            None if rate_limit is None and breaker is None else AsyncPacer(rate_limit=rate_limit, breaker=breaker)
+        )
         self._log = log
         self._owner = owner
         self._connecting = Lock()
@@ -118,7 +142,14 @@ class AsyncSender:
 
     # One request
 
-    async def call(self, data: Any, options: Mapping[str, Any], record: Record, plan: Plan | None = None) -> Any:
+    async def call(
+        self,
+        data: Any,
+        options: Mapping[str, Any],
+        record: Record,
+        plan: Plan | None = None,
+        pacer: AsyncPacer | None = None,
+    ) -> Any:
         """Send one request and return its answer.
 
         Args:
@@ -126,9 +157,11 @@ class AsyncSender:
             options: What was given for this call.
             record: Where it is noted what was sent.
             plan: The options of a call that has none of its own, resolved before.
+            pacer: What holds it back; None for that of all single calls.
         """
         if self._closed:
             raise ClosedError("this client is closed: make a new one")
+        pacer = pacer or self._pacer
         timeout = self._timeout
         policy = self._retry or self._attempts.retry_policy
         raise_for_status = True
@@ -140,19 +173,21 @@ class AsyncSender:
         else:
             prepared = self._attempts.prepare(data, NO_OPTIONS)
         if timeout is None:
-            return await self._run(prepared, policy, record, raise_for_status)
+            return await self._run(prepared, policy, record, raise_for_status, pacer)
         # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
         with move_on_after(timeout):
-            return await self._run(prepared, policy, record, raise_for_status)
+            return await self._run(prepared, policy, record, raise_for_status, pacer)
         raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared}, attempt {record.attempts}")
 
-    async def _run(self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool) -> Any:
+    async def _run(
+        self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool, pacer: AsyncPacer | None
+    ) -> Any:
         home = self._home
         # A transport of ours has just looked at the event loop, when it prepared the request.
         if home is None or self._closed or home.forked() or (self.foreign and home.left()):
             await self.connect()
         return await run_attempts(
-            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log
+            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
         )
 
     def _split(self, options: Mapping[str, Any]) -> Plan:
@@ -170,7 +205,13 @@ class AsyncSender:
 
     # What is made of requests
 
-    def calls(self, options: Mapping[str, Any], known: Collection[str], item_timeout: float | None = None) -> Calls:
+    def calls(
+        self,
+        options: Mapping[str, Any],
+        known: Collection[str],
+        item_timeout: float | None = None,
+        adaptive: AdaptiveConcurrency | None = None,
+    ) -> Calls:
         """How the items of a batch are sent, with the options that were given for all of them."""
         if "idempotency_key" in options:
             raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
@@ -179,7 +220,27 @@ class AsyncSender:
         defaults = dict(options)
         if item_timeout is not None:
             defaults["timeout"] = check_timeout(name="item_timeout", value=item_timeout)
-        return Calls(self.call, defaults, self._split(defaults) if defaults else None)
+        pacer = AsyncPacer(rate_limit=self._rate_limit, breaker=self._breaker, adaptive=adaptive, bulk=True)
+        return Calls(self.call, defaults, self._split(defaults) if defaults else None, pacer)
+
+    def memo(
+        self,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        key: KeyFunction | None = None,
+        dedupe: bool = False,
+        options: Mapping[str, Any] = NO_OPTIONS,
+    ) -> Memo | None:
+        """What is to be known of the items of a run before they are sent; None if that is nothing."""
+        http = isinstance(self._attempts, AsyncHTTPTransport)
+        if key is not None and not callable(key):
+            raise ConfigurationError(f"argument `key`: {key!r:.80} is not accepted; give a function of an item")
+        file = None
+        if checkpoint is not None:
+            given = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+            kind = self._attempts.identity if isinstance(self._attempts, AsyncHTTPTransport) else {}
+            meaning = {name: value for name, value in options.items() if name not in _HOW}
+            file = given.file(fingerprint({"transport": type(self._transport).__name__, **kind, **meaning}))
+        return Memo(checkpoint=file, key=key, dedupe=dedupe, http=http) if http or file or key or dedupe else None
 
     async def open_stream(self, data: Any, options: Mapping[str, Any]) -> Any:
         """The context manager of a transport's own stream."""
@@ -193,6 +254,7 @@ class AsyncSender:
                 raise_for_status=raise_for_status,
                 idempotency_key=key,
                 log=self._log,
+                pacer=self._pacer,
             )
         if not callable(getattr(self._transport, "stream", None)):
             raise ConfigurationError(f"{type(self._transport).__name__} can't stream: it has no method stream(message)")
@@ -217,7 +279,7 @@ class AsyncSender:
             raise ConfigurationError(f"{type(self._transport).__name__} can't download: that is for HTTP")
         prepared = self._attempts.prepare(data, {}, idempotency_key=key)
         download = AsyncDownloading(self._attempts, to, overwrite=overwrite, resume=resume, progress=progress)
-        return await download.run(prepared, policy, timeout, log=self._log)
+        return await download.run(prepared, policy, timeout, log=self._log, pacer=self._pacer)
 
 
 def check_transport(transport: Any) -> Any:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import FrozenInstanceError, dataclass
-from math import ceil
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
+from .report import RunStats, Summary
+from .rows import row
+from .tally import summarise
+
+__all__ = ["BatchResult", "Outcome", "RunStats", "Source", "State", "Summary", "make_outcome"]
+
 _T = TypeVar("_T")
+
+_FAILURES_SHOWN = 10
 
 State: TypeAlias = Literal["ok", "failed", "not_sent", "unknown"]
 Source: TypeAlias = Literal["network", "checkpoint", "duplicate"]
@@ -85,6 +91,25 @@ class Outcome(_Fields[_T]):
             # The traceback of the error holds this frame: without `self` in it there is no reference cycle.
             del self
 
+    def to_dict(self, *, value: bool = True) -> dict[str, Any]:
+        """Return what is known of the item, without the request, as one flat dictionary.
+
+        Args:
+            value: Whether the answer is to be in it. That is what costs: nothing of a body is decoded or parsed
+                before. JSON that was parsed is kept by the response, as by its `json()`.
+
+        Returns:
+            `index`, `key`, `state`, `ok`, `status_code`, `error_type`, `error`, `attempts`, `elapsed`, `request_id`,
+            `source`; `input_tokens` and `output_tokens` if there is a usage; and `value`: of an HTTP answer its
+            parsed JSON, or text, or bytes, as its content type says; of another message its `text` or its payload;
+            anything else as it is. What there is not is None.
+
+        Example:
+            >>> Outcome(index=3, value="hello").to_dict()["value"]
+            'hello'
+        """
+        return row(self, value)
+
     def __repr__(self) -> str:
         key = "" if self.key is None else f" {self.key!r}"
         what = type(self.value).__name__ if self.error is None else repr(self.error)
@@ -137,123 +162,6 @@ def make_outcome(
     return draft  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
-class RunStats:
-    """How far a run is.
-
-    Attributes:
-        done: Outcomes handed out.
-        ok: How many of them have an answer.
-        failed: How many have none.
-        ready: Outcomes that wait to be handed out.
-        in_flight: Items that workers have at the moment.
-        waiting: Items that were read and wait for a worker.
-        total: How many items there are, if the input has a length.
-    """
-
-    done: int
-    ok: int
-    failed: int
-    ready: int
-    in_flight: int
-    waiting: int
-    total: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The figures of a batch.
-
-    Attributes:
-        total: The number of items.
-        ok: How many have an answer.
-        failed: How many failed.
-        not_sent: How many never reached the server.
-        unknown: How many were sent and not answered.
-        retried: How many took more than one attempt.
-        retries: The number of attempts beyond the first, of all items.
-        status_codes: How often each HTTP status came last, sorted.
-        elapsed: Seconds from start to end of the batch.
-        throughput: Items finished (`ok` or `failed`) per second.
-        latency_p50: Seconds that half of the items sent took at most, retries and waits included.
-        latency_p95: The same for 95 %.
-        latency_p99: The same for 99 %.
-        latency_max: The longest.
-        usage: The tokens of all items, for LLM calls.
-    """
-
-    total: int
-    ok: int
-    failed: int
-    not_sent: int
-    unknown: int
-    retried: int
-    retries: int
-    status_codes: Mapping[int, int]
-    elapsed: float
-    throughput: float
-    latency_p50: float
-    latency_p95: float
-    latency_p99: float
-    latency_max: float
-    usage: Any = None
-
-    @classmethod
-    def of(cls, outcomes: Iterable[Outcome[Any]], elapsed: float) -> Summary:
-        """Count the outcomes of a batch that took `elapsed` seconds."""
-        states: Counter[str] = Counter()
-        statuses: Counter[int] = Counter()
-        latencies: list[float] = []
-        retried = retries = 0
-        for outcome in outcomes:
-            states[outcome.state] += 1
-            status = getattr(outcome.value if outcome.error is None else outcome.error, "status_code", None)
-            if isinstance(status, int) and status:
-                statuses[status] += 1
-            if outcome.attempts:
-                latencies.append(outcome.elapsed)
-                retries += outcome.attempts - 1
-                retried += outcome.attempts > 1
-        latencies.sort()
-        finished = states["ok"] + states["failed"]
-        return cls(
-            total=sum(states.values()),
-            ok=states["ok"],
-            failed=states["failed"],
-            not_sent=states["not_sent"],
-            unknown=states["unknown"],
-            retried=retried,
-            retries=retries,
-            status_codes=dict(sorted(statuses.items())),
-            elapsed=elapsed,
-            throughput=finished / elapsed if elapsed > 0 else 0.0,
-            latency_p50=_percentile(latencies, 50),
-            latency_p95=_percentile(latencies, 95),
-            latency_p99=_percentile(latencies, 99),
-            latency_max=latencies[-1] if latencies else 0.0,
-        )
-
-    def __str__(self) -> str:
-        statuses = ", ".join(f"{status} x {count}" for status, count in self.status_codes.items())
-        counts = (
-            (self.ok, "ok"),
-            (self.failed, "failed"),
-            (self.not_sent, "not sent"),
-            (self.unknown, "unknown"),
-        )
-        latencies = (self.latency_p50, self.latency_p95, self.latency_p99, self.latency_max)
-        names = ("p50", "p95", "p99", "max")
-        lines = [
-            f"items       {self.total} in {self.elapsed:.2f} s ({self.throughput:.1f}/s)",
-            f"outcomes    {', '.join(f'{count} {name}' for count, name in counts)}",
-            f"retries     {self.retries} for {self.retried} items",
-            f"latency     {', '.join(f'{n} {_ms(each)}' for n, each in zip(names, latencies, strict=True))}",
-        ]
-        if statuses:
-            lines.append(f"statuses    {statuses}")
-        return "\n".join(lines)
-
-
 class BatchResult(list["_T | Exception"]):
     """The answers of a batch, in the order of its input: responses, and exceptions where there are none.
 
@@ -295,7 +203,26 @@ class BatchResult(list["_T | Exception"]):
 
     def summary(self) -> Summary:
         """Return the figures of the batch; `print` shows them as a block of text."""
-        return Summary.of(self.outcomes, self.elapsed)
+        return summarise(self.outcomes, self.elapsed)
+
+    def to_dicts(self, *, value: bool = True) -> list[dict[str, Any]]:
+        """Return one flat dictionary per item, in the order of the input, for `pandas.DataFrame(...)` and the like.
+
+        Args:
+            value: Whether the answers are to be in them; see `Outcome.to_dict`, which says what there is.
+
+        Example:
+            ```python
+            frame = pandas.DataFrame(result.to_dicts())
+            ```
+        """
+        return [row(outcome, value) for outcome in self.outcomes]
+
+    def _repr_html_(self) -> str:
+        from .show import html_of_batch
+
+        failed = self.failed
+        return html_of_batch(self.summary(), failed[:_FAILURES_SHOWN], max(0, len(failed) - _FAILURES_SHOWN))
 
     # The default would pickle the list without what it was made of.
     def __reduce__(self) -> tuple[Any, ...]:
@@ -307,12 +234,3 @@ class BatchResult(list["_T | Exception"]):
 
 def _batch_result(cls: type[BatchResult[Any]], outcomes: tuple[Outcome[Any], ...], elapsed: float) -> Any:
     return cls(outcomes, elapsed=elapsed)
-
-
-def _percentile(ordered: list[float], percent: int) -> float:
-    """The nearest-rank percentile: a value that was really measured."""
-    return ordered[ceil(len(ordered) * percent / 100) - 1] if ordered else 0.0
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from ..errors import TRANSIENT_STATUSES, ConfigurationError
+from .budget import RetryBudget
 
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 """The methods that may be repeated whatever became of the first try (RFC 9110, 9.2.2)."""
@@ -71,7 +72,14 @@ class RetryPolicy:
             it.
         retry_statuses: The HTTP statuses that are tried again.
         retry_after_max: A server that asks for a longer wait than this (seconds) is not asked again.
+        rate_limit_patience: Seconds for which one item of a batch may be put off by 429 and 529 in all, before it
+            fails with the last of them; `math.inf` for as long as its deadline allows, 0 to treat them as any other
+            failure. In a batch they say "later", not "no": the item goes again after the pause, and that is no
+            retry. A request that is not in a batch has only its retries.
         retry_non_idempotent: Repeat requests of any method as if they were idempotent.
+        budget: How much of the traffic to one server may be retries, shared by everything in the process that uses
+            the same origin and credentials; `None` for no such limit. A failure that the budget has no retry left
+            for is final.
 
     Raises:
         ConfigurationError: A value has the wrong type or is out of range.
@@ -87,7 +95,9 @@ class RetryPolicy:
     jitter: Literal["full", "none"] = "full"
     retry_statuses: frozenset[int] = TRANSIENT_STATUSES
     retry_after_max: float = 300.0
+    rate_limit_patience: float = 120.0
     retry_non_idempotent: bool = False
+    budget: RetryBudget | None = RetryBudget()  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
         if not _is_int(self.max_retries) or self.max_retries < 0:
@@ -97,10 +107,16 @@ class RetryPolicy:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise _refuse(name, value, "seconds of 0 or more, and not infinity")
             object.__setattr__(self, name, float(value))
+        patience = self.rate_limit_patience
+        if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience >= 0:  # not NaN either
+            raise _refuse("rate_limit_patience", patience, "seconds of 0 or more, or infinity")
+        object.__setattr__(self, "rate_limit_patience", float(patience))
         if self.jitter not in ("full", "none"):
             raise _refuse("jitter", self.jitter, "'full' or 'none'")
         if not isinstance(self.retry_non_idempotent, bool):
             raise _refuse("retry_non_idempotent", self.retry_non_idempotent, "True or False")
+        if self.budget is not None and not isinstance(self.budget, RetryBudget):
+            raise _refuse("budget", self.budget, "a RetryBudget, or None for no limit")
         object.__setattr__(self, "retry_statuses", _checked_statuses(self.retry_statuses))
 
     @classmethod
@@ -119,7 +135,7 @@ class RetryPolicy:
         Returns:
             The seconds to wait before the next attempt, or `None` to give up now.
         """
-        if retries >= self.max_retries or failure.should_retry is False or not self._is_retryable(failure):
+        if retries >= self.max_retries or not self.may_repeat(failure):
             return None
         if failure.immediate:
             return 0.0
@@ -132,7 +148,17 @@ class RetryPolicy:
         # On top and never under: clients that were told the same time come back one after the other.
         return failure.retry_after + (min(backoff, 1.0) * rand if self.jitter == "full" else 0.0)
 
-    def _is_retryable(self, failure: Failure) -> bool:
+    def may_repeat(self, failure: Failure) -> bool:
+        """Say whether a failure is one after which the request is sent again at all, however often it was already.
+
+        Args:
+            failure: What happened.
+
+        Returns:
+            `False` where it would be of no use or not safe, where the server said not to, and where retries are off.
+        """
+        if not self.max_retries or failure.should_retry is False:
+            return False
         status = failure.status
         if status is None:
             transient = failure.transient

@@ -4,8 +4,10 @@
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, BinaryIO, Self, Unpack
+from typing import Any, BinaryIO, Literal, Self, Unpack
 
+from .._checkpoint.keys import KeyFunction
+from .._checkpoint.options import Checkpoint
 from .._concurrency.threads.colour import ColourGuard
 from .._config import UNSET, UnsetType, check_config, check_flag, check_timeout, resolve
 from .._http.download import Download
@@ -15,12 +17,18 @@ from .._options import (
     BATCH_OPTIONS,
     RUN_OPTIONS,
     BatchOptions,
+    Concurrency,
     HTTPFields,
     RequestOptions,
     RetryingOptions,
     check_buffer,
+    check_errors,
+    check_policy,
     split_fields,
 )
+from .._policies.adaptive import AdaptiveConcurrency, coerce_concurrency
+from .._policies.breaker import CircuitBreaker
+from .._policies.rate_limit import RateLimit
 from .._policies.retry import RetryPolicy, coerce_retry
 from .._progress import ProgressCallback, make_progress
 from .._registry import TransportFactoryRegistry
@@ -51,6 +59,9 @@ class Pynector(ColourGuard):
             win over them, and they over the environment (`PYNECTOR_TIMEOUT`, ...).
         enable_telemetry: Whether retries are logged, to the standard logger `pynector.attempts` at DEBUG.
         retry: A `RetryPolicy`, a number of retries, or None for no retries; by default what the transport says.
+        rate_limit: A `RateLimit` for every request, in a batch or not; with that of all clients of this process that
+            have an equal one for the same server and credential.
+        circuit_breaker: A `CircuitBreaker`, shared likewise.
         timeout: Seconds for a whole request: all attempts, the waits between them, and reading. None, the default, is
             no limit; the transport's own `timeout` bounds the silence of the network.
         registry: Where `transport_type` is looked up.
@@ -77,6 +88,8 @@ class Pynector(ColourGuard):
         config: Mapping[str, Any] | None = None,
         enable_telemetry: bool = True,
         retry: RetryPolicy | int | UnsetType | None = UNSET,
+        rate_limit: RateLimit | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         timeout: float | UnsetType | None = UNSET,
         registry: TransportFactoryRegistry[Any] | None = None,
         **transport_options: Any,
@@ -85,6 +98,8 @@ class Pynector(ColourGuard):
         inherited: float | None = resolve("timeout", timeout, config=settings)
         self._max_concurrency: int = resolve("max_concurrency", config=settings)
         policy = None if isinstance(retry, UnsetType) else coerce_retry(retry)
+        check_policy("rate_limit", rate_limit, RateLimit, "a RateLimit")
+        check_policy("circuit_breaker", circuit_breaker, CircuitBreaker, "a CircuitBreaker")
         if transport is None:
             if transport_type == "http":
                 for setting, option in _SETTINGS_OF_HTTP:
@@ -108,6 +123,8 @@ class Pynector(ColourGuard):
             attempts,
             timeout=inherited,
             retry=policy,
+            rate_limit=rate_limit,
+            breaker=circuit_breaker,
             log=enable_telemetry,
             owner=type(self).__name__,
         )
@@ -263,7 +280,7 @@ class Pynector(ColourGuard):
     def batch_request(
         self,
         requests: Iterable[Any],
-        max_concurrency: int | None = None,
+        max_concurrency: Concurrency | None = None,
         timeout: float | None = None,
         raise_on_error: bool = False,
         *,
@@ -275,7 +292,8 @@ class Pynector(ColourGuard):
         Args:
             requests: Whatever can be iterated over, of `data` as in `request`, or of pairs `(data, options)` whose
                 options win over those given here. It is read lazily.
-            max_concurrency: The most requests at once; None for the setting `max_concurrency`, which is 10 by default.
+            max_concurrency: The most requests at once; `"auto"` or an `AdaptiveConcurrency` to find out what the server
+                takes; None for the setting `max_concurrency`, which is 10 by default.
             timeout: Seconds for the whole batch; None for no limit.
             raise_on_error: Whether the first failure ends the batch and is raised.
             progress: True for a progress bar (tqdm), or a callable taking (done, total), called in this task.
@@ -298,9 +316,9 @@ class Pynector(ColourGuard):
                 print(outcome.index, outcome.error)
             ```
         """
-        limit = self._limit(max_concurrency)
+        limit, adaptive = self._limit(max_concurrency)
         check_timeout(name="timeout", value=timeout)
-        calls, total = self._sender.calls(options, BATCH_OPTIONS), length_of(requests)
+        calls, total = self._sender.calls(options, BATCH_OPTIONS, adaptive=adaptive), length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
         try:
             batch = Batch(
@@ -311,6 +329,7 @@ class Pynector(ColourGuard):
                 limit=limit,
                 timeout=timeout,
                 raise_on_error=raise_on_error,
+                memo=self._sender.memo(),
                 on_progress=on_progress,
             )
             return batch.run()
@@ -321,11 +340,16 @@ class Pynector(ColourGuard):
         self,
         requests: Iterable[Any],
         *,
-        max_concurrency: int | None = None,
+        max_concurrency: Concurrency | None = None,
         ordered: bool = False,
         buffer: int | None = None,
         timeout: float | None = None,
         item_timeout: float | None = None,
+        on_error: Literal["continue", "drain", "cancel"] = "continue",
+        max_errors: int | None = None,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        key: KeyFunction | None = None,
+        dedupe: bool = False,
         progress: bool | ProgressCallback = False,
         **options: Unpack[BatchOptions],
     ) -> BatchRun:
@@ -336,13 +360,26 @@ class Pynector(ColourGuard):
 
         Args:
             requests: As in `batch_request`.
-            max_concurrency: The most requests at once; None for the setting `max_concurrency`, which is 10 by default.
+            max_concurrency: The most requests at once; `"auto"` or an `AdaptiveConcurrency` to find out what the server
+                takes; None for the setting `max_concurrency`, which is 10 by default.
             ordered: Whether outcomes come in the order of the input, rather than as they finish.
             buffer: How many items more than `max_concurrency` may be read and not yet handed out; None for twice
                 `max_concurrency`.
             timeout: Seconds for all of it; None for no limit. Then every request under way ends, what became of each
                 is handed out, and that is the end.
             item_timeout: Seconds for each item: all attempts, the waits between them, and reading. None for no limit.
+            on_error: What a failed item means: `"continue"`: nothing; `"drain"`: no more items are begun, and those
+                under way go on to their end; `"cancel"`: those end at once as well. Every item of an input with a
+                length has an outcome all the same. Whatever this says, a batch is drained when every further request
+                would fail: after a 401 or a used-up quota.
+            max_errors: After how many failed items the run ends; 1 with `on_error="drain"` or `"cancel"`.
+            checkpoint: The path of a file that keeps what becomes of every item, or a `Checkpoint`. With the same
+                file and the same job, items that are finished come from it (`outcome.source` is `"checkpoint"`), and
+                the others are sent.
+            key: Gives the key of an item, by which a later run knows it again; called in this task. By default it is
+                the item's own `key` or `custom_id`, else it is made of the request.
+            dedupe: Whether equal requests share one call (`outcome.source` is `"duplicate"` for all but the first).
+                Their answers are kept until the run ends.
             progress: True for a progress bar (tqdm), or a callable taking (done, total), called in this task.
             **options: `retry` and `raise_for_status`, as in `request`, for every item.
 
@@ -363,11 +400,13 @@ class Pynector(ColourGuard):
                         save(outcome.index, outcome.value.json())
             ```
         """
-        limit = self._limit(max_concurrency)
+        limit, adaptive = self._limit(max_concurrency)
         check_flag(ordered, "ordered")
         buffer = 2 * limit if buffer is None else check_buffer(buffer)
         check_timeout(name="timeout", value=timeout)
-        calls = self._sender.calls(options, RUN_OPTIONS, item_timeout)
+        most, cancels = check_errors(on_error, max_errors)
+        memo = self._sender.memo(checkpoint, key, check_flag(dedupe, "dedupe"), options)
+        calls = self._sender.calls(options, RUN_OPTIONS, item_timeout, adaptive)
         total = length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
         try:
@@ -380,6 +419,9 @@ class Pynector(ColourGuard):
                 buffer=buffer,
                 ordered=ordered,
                 timeout=timeout,
+                max_errors=most,
+                cancels=cancels,
+                memo=memo,
                 on_progress=on_progress,
                 close_progress=close_progress,
             )
@@ -416,8 +458,15 @@ class Pynector(ColourGuard):
 
     # Inside
 
-    def _limit(self, max_concurrency: int | None) -> int:
-        return self._max_concurrency if max_concurrency is None else resolve("max_concurrency", max_concurrency)
+    def _limit(
+        self, given: int | AdaptiveConcurrency | Literal["auto"] | None
+    ) -> tuple[int, AdaptiveConcurrency | None]:
+        """The most workers of a batch, and the adaptive limit if there is one."""
+        limit = self._max_concurrency if given is None else given
+        if isinstance(limit, int) and not isinstance(limit, bool):
+            return resolve("max_concurrency", limit), None
+        policy = coerce_concurrency(limit)
+        return (policy.maximum, policy) if isinstance(policy, AdaptiveConcurrency) else (policy, None)
 
     def _shortcut(self, method: str, path: str, fields: Mapping[str, Any]) -> HttpMessage:
         request, options = split_fields(method, path, fields)

@@ -26,6 +26,7 @@ from ..errors import (
     status_error,
 )
 from .attempts import Record, run_attempts
+from .pacing import Pacer
 from .transports.http import HTTPTransport
 
 BATCH = 512 * 1024
@@ -72,8 +73,18 @@ class Downloading:
         self._on_progress, self._close_progress = make_progress(progress, None, unit="B")
         self.retry_policy = transport.retry_policy
         self.prepare = transport.prepare
+        self.lane = transport.lane
+        self.payload = transport.payload
 
-    def run(self, prepared: WireRequest, policy: RetryPolicy, timeout: float | None, *, log: bool) -> Download:
+    def run(
+        self,
+        prepared: WireRequest,
+        policy: RetryPolicy,
+        timeout: float | None,
+        *,
+        log: bool,
+        pacer: Pacer | None = None,
+    ) -> Download:
         """Do it.
 
         Args:
@@ -81,6 +92,7 @@ class Downloading:
             policy: How often it is tried again.
             timeout: Seconds for everything; None for no limit.
             log: Whether retries are logged.
+            pacer: What holds its attempts back, if anything does.
 
         Raises:
             TransportError: It was given up.
@@ -94,7 +106,7 @@ class Downloading:
             prepared.set_header(b"Accept-Encoding", "identity")
         try:
             with move_on_after(timeout):
-                response = run_attempts(self, prepared, policy, Record(), log=log)
+                response = run_attempts(self, prepared, policy, Record(), log=log, pacer=pacer)
                 self._target.commit()
                 return Download(self._target.path, self._size, response)
             raise TimeoutError(f"not downloaded within {timeout or 0:.6g} s: {prepared}, {self._size} bytes came")

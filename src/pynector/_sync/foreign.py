@@ -9,6 +9,7 @@ from typing import Any
 from .._concurrency.threads.clock import checkpoint_if_cancelled, current_time
 from .._concurrency.threads.locks import Lock
 from .._concurrency.threads.scopes import current_effective_deadline, shield
+from .._lanes import Lane
 from .._policies.retry import Failure, RetryPolicy
 from ..errors import TransportError
 from .attempts import Record
@@ -35,6 +36,15 @@ class _Foreign:
     def __init__(self, transport: Transport, retry_policy: RetryPolicy) -> None:
         self.transport: Any = transport
         self.retry_policy = retry_policy
+        self._lane = Lane()
+
+    def lane(self, prepared: ForeignCall) -> Lane:
+        """One for all: where a message goes is not for us to know."""
+        return self._lane
+
+    def payload(self, prepared: ForeignCall) -> object:
+        """The message itself."""
+        return prepared.data
 
     def prepare(self, data: Any, options: Mapping[str, Any], *, idempotency_key: str | None = None) -> ForeignCall:
         """Data and options go to the transport unchanged."""

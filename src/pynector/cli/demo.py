@@ -56,8 +56,8 @@ def _request(index: int) -> dict[str, Any]:
         case 14:
             return {"path": f"/flaky/{index}", "params": {"fail": 1 + index // 20 % 2, "status": 503}}
         case 19:
-            # Retry-After counts in whole seconds: the first few are asked for one, the rest may come back at once.
-            seconds = 1 if index < 100 else 0
+            # Retry-After counts in whole seconds, and holds everything: the first is asked for one, the rest for none.
+            seconds = 1 if index < 20 else 0
             return {"path": f"/flaky/{index}", "params": {"fail": 1, "status": 429, "retry_after": seconds}}
         case _:
             return {"path": f"/items/{index}"}

@@ -137,7 +137,7 @@ class LocalServer:
             listener = opened.enter_context(socket.create_server(self._address, backlog=4096))
             listener.setblocking(False)
             # Made here, so that what can fail fails in the caller's thread.
-            runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+            runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
             loop = runner.get_loop()
             opened.pop_all()
         self._port = listener.getsockname()[1]
@@ -185,37 +185,32 @@ class LocalServer:
             runner.run(self._serve(listener, stopping))
 
     async def _serve(self, listener: socket.socket, stopping: asyncio.Event) -> None:
-        accepting = asyncio.create_task(self._accept(listener))
+        loop = asyncio.get_running_loop()
+        joining: dict[asyncio.Task[None], socket.socket] = {}
+
+        # A callback, and no task that awaits the next connection: to cancel that could lose one just accepted.
+        def accept() -> None:
+            try:
+                accepted, _ = listener.accept()
+            except BlockingIOError:  # the client has gone again
+                return
+            except OSError:  # out of descriptors: the loop would call again at once
+                loop.remove_reader(listener)
+                loop.call_later(0.01, lambda: None if stopping.is_set() else loop.add_reader(listener, accept))
+                return
+            accepted.setblocking(False)
+            task = asyncio.create_task(self._join(accepted))
+            joining[task] = accepted
+            task.add_done_callback(joining.pop)
+
+        loop.add_reader(listener, accept)
         await stopping.wait()
-        accepting.cancel()
-        await asyncio.wait([accepting])
+        loop.remove_reader(listener)
+        await _cancel(joining)
         for connection in tuple(self._connections):
             connection.abort()
         while self._connections:  # a closed transport needs a turn of the loop to let go of its socket
             await asyncio.sleep(0)
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        joining: dict[asyncio.Task[None], socket.socket] = {}
-        try:
-            while True:
-                try:
-                    accepted, _ = await loop.sock_accept(listener)
-                except OSError:  # out of descriptors, or the client has gone again
-                    await asyncio.sleep(0.01)
-                    continue
-                task = asyncio.create_task(self._join(accepted))
-                joining[task] = accepted
-                task.add_done_callback(joining.pop)
-        finally:
-            unfinished = dict(joining)
-            for task in unfinished:
-                task.cancel()
-            if unfinished:
-                await asyncio.wait(unfinished)
-            for task, accepted in unfinished.items():
-                if task.cancelled():
-                    accepted.close()  # cancelled before its first step, nobody else knows the socket
 
     async def _join(self, accepted: socket.socket) -> None:
         self._accepted += 1
@@ -366,6 +361,18 @@ class _Connection(asyncio.Protocol):
                 await body.aclose()
         if close:
             self._transport.close()
+
+
+async def _cancel(joining: dict[asyncio.Task[None], socket.socket]) -> None:
+    """End what has not become a connection yet."""
+    unfinished = dict(joining)
+    for task in unfinished:
+        task.cancel()
+    if unfinished:
+        await asyncio.wait(unfinished)
+    for task, accepted in unfinished.items():
+        if task.cancelled():
+            accepted.close()  # cancelled before its first step, nobody else knows the socket
 
 
 def _connection_headers(request: ServerRequest, close: bool) -> tuple[tuple[str, str], ...]:

@@ -14,6 +14,7 @@ from ...errors import PynectorError, TimeoutError
 from .crew import AsyncCrew
 from .inputs import open_source, source_error
 from .job import Calls
+from .memo import Memo
 from .signal import AsyncSignal
 from .source import AsyncHanded
 
@@ -31,6 +32,7 @@ class AsyncBatch:
         limit: The most requests at once.
         timeout: Seconds for all of it; None for no limit.
         raise_on_error: Whether the first failure ends the batch.
+        memo: What is known of items before they are sent.
         on_progress: Called in the caller's own task or thread after items have finished.
 
     Raises:
@@ -47,6 +49,7 @@ class AsyncBatch:
         limit: int,
         timeout: float | None,
         raise_on_error: bool,
+        memo: Memo | None,
         on_progress: ProgressCallback | None,
     ) -> None:
         self._connect = connect
@@ -68,6 +71,7 @@ class AsyncBatch:
             timeout=timeout,
             news=self._news,
             fail_fast=raise_on_error,
+            memo=memo,
         )
         self._crew.wanted = _NO_NEWS if on_progress is None else None
 
@@ -97,9 +101,9 @@ class AsyncBatch:
             self._fail(error)
         leftover: list[Outcome[Any]] = []
         while (job := await source.leftover()) is not None:
-            leftover.append(job.cut(crew.reason))
+            leftover.append(crew.left_out(job))
         if self._raise_on_error and source.error is None and (crew.cut or leftover or not source.ended):
-            self._fail(TimeoutError(crew.reason))
+            self._fail(TimeoutError(crew.ending.reason))
         crew.done.extend(leftover)
         error = source_error(source)
         if error is not None:
@@ -153,7 +157,9 @@ class AsyncBatch:
             try:
                 self._on_progress(done, self._total)
             except Exception as exc:
-                self._progress_error = exc
+                error = PynectorError(f"the progress callback raised {type(exc).__name__}: {exc}")
+                error.__cause__ = exc
+                self._progress_error = error
                 self._crew.halt()
 
     def _fail(self, error: Exception) -> NoReturn:

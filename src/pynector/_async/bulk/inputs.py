@@ -1,18 +1,25 @@
 """How each kind of input is read."""
 
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 from ..._concurrency.aio.colour import iterate
 from ..._concurrency.aio.inputs import numbered
 from ..._messages.http import HttpMessage
 from ...errors import ConfigurationError, SourceError
+from .job import Job
 from .signal import AsyncSignal
 from .source import AsyncHanded, AsyncRoom, AsyncShared
 
 
 def open_source(
-    requests: Any, *, total: int | None, low: int, news: AsyncSignal, room: AsyncRoom | None
+    requests: Any,
+    *,
+    total: int | None,
+    low: int,
+    news: AsyncSignal,
+    room: AsyncRoom | None,
+    name: Callable[[Job], None] | None = None,
 ) -> AsyncShared | AsyncHanded:
     """The source for an input.
 
@@ -22,14 +29,15 @@ def open_source(
         low: For what one task must read: how few items may wait for a worker before that task is told.
         news: Where it is told.
         room: What bounds the number of live items, if anything does.
+        name: Code of the user's that every item goes through, and that runs where the input is read.
 
     Raises:
         ConfigurationError: It can't be iterated over, or only in the other colour.
     """
     try:
-        shared = numbered(requests)
+        shared = numbered(requests) if name is None else None
         if shared is None:
-            return AsyncHanded(iterate(requests), sized=total is not None, low=low, news=news)
+            return AsyncHanded(iterate(requests), sized=total is not None, low=low, news=news, name=name)
     except TypeError:
         raise _no_input(requests) from None
     step, close = shared

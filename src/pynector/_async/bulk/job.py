@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ..._messages.outcome import Outcome, State, make_outcome
-from ...errors import HTTPDecodeError, HTTPIncompleteError, TimeoutError, TransportError
+from ...errors import CircuitOpenError, HTTPDecodeError, HTTPIncompleteError, TimeoutError, TransportError
 from ..attempts import Record
+from ..pacing import AsyncPacer
 
 NO_OPTIONS: Mapping[str, Any] = {}
 
@@ -17,22 +18,26 @@ class Job(Record):
         index: Its place in the input.
         data: What to send.
         options: Its own options; the item is `(data, options)` then.
+        key: Its key, if it has one.
+        request: What is sent: `data` without its key.
     """
 
-    __slots__ = ("data", "index", "options")
+    __slots__ = ("data", "index", "key", "options", "request")
 
     def __init__(self, index: int, item: Any) -> None:
         Record.__init__(self)
         self.index = index
+        self.key: str | None = None
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Mapping):
             self.data, self.options = item
         else:
             self.data = item
             self.options = NO_OPTIONS
+        self.request = self.data
 
     def succeed(self, value: Any, elapsed: float) -> Outcome[Any]:
         """Its outcome, with an answer."""
-        return make_outcome(self.index, self.data, value, None, "ok", self.attempts, elapsed)
+        return make_outcome(self.index, self.data, value, None, "ok", self.attempts, elapsed, self.key)
 
     def fail(self, exc: BaseException, elapsed: float) -> Outcome[Any]:
         """Its outcome, with the error that it ended in."""
@@ -44,11 +49,11 @@ class Job(Record):
         state: State = "failed"
         if self.unanswered and not isinstance(error, HTTPIncompleteError | HTTPDecodeError):
             state = "unknown"
-        elif isinstance(error, TimeoutError) and not self.sent:
+        elif isinstance(error, TimeoutError | CircuitOpenError) and not self.sent:
             state = "not_sent"
-        return make_outcome(self.index, self.data, None, error, state, self.attempts, elapsed)
+        return make_outcome(self.index, self.data, None, error, state, self.attempts, elapsed, self.key)
 
-    def cut(self, reason: str, elapsed: float = 0.0) -> Outcome[Any]:
+    def cut(self, ending: "Ending", elapsed: float = 0.0) -> Outcome[Any]:
         """Its outcome if the run ended before it did."""
         state: State
         if self.unanswered:
@@ -57,31 +62,59 @@ class Job(Record):
             state, what = "failed", "this request had failed and was waiting to be sent again"
         else:
             state, what = "not_sent", "this request was not sent"
-        error = TimeoutError(f"{reason}: {what}")
-        return make_outcome(self.index, self.data, None, error, state, self.attempts, elapsed)
+        error = ending.error(what)
+        return make_outcome(self.index, self.data, None, error, state, self.attempts, elapsed, self.key)
+
+
+class Ending:
+    """Why a run ends before its input does.
+
+    Args:
+        reason: In words.
+        cause: The error that was the reason, if it was one.
+        timed_out: Whether its time was over.
+    """
+
+    __slots__ = ("cause", "reason", "timed_out")
+
+    def __init__(self, reason: str, cause: Exception | None = None, *, timed_out: bool = False) -> None:
+        self.reason = reason
+        self.cause = cause
+        self.timed_out = timed_out
+
+    def error(self, what: str) -> Exception:
+        """The error of an item that was cut short."""
+        if self.timed_out:
+            return TimeoutError(f"{self.reason}: {what}")
+        error = TransportError(f"{self.reason}: {what}", transient=True)
+        error.__cause__ = self.cause
+        return error
 
 
 class Calls:
     """How the items of one run are sent.
 
     Args:
-        send: Does one request, given its data, its options and the record to keep. The last argument is what it made
-            of the defaults, and counts where there are no options.
+        send: Does one request, given its data, its options and the record to keep. The fourth argument is what it
+            made of the defaults, and counts where there are no options.
         defaults: The options of the call, for every item.
         plan: What `send` made of them.
+        pacer: What holds requests back; the last argument of `send`.
     """
 
-    __slots__ = ("defaults", "plan", "send")
+    __slots__ = ("defaults", "pacer", "plan", "send")
 
     def __init__(
         self,
-        send: Callable[[Any, Mapping[str, Any], Record, Any], Awaitable[Any]],
+        send: Callable[[Any, Mapping[str, Any], Record, Any, AsyncPacer], Awaitable[Any]],
         defaults: Mapping[str, Any],
         plan: Any,
+        pacer: AsyncPacer,
     ) -> None:
         self.send = send
         self.defaults = defaults
         self.plan = plan
+        self.pacer = pacer
 
 
 def as_error(exc: BaseException, who: str) -> Exception:

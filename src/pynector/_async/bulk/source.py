@@ -78,6 +78,10 @@ class AsyncSource(Protocol):
         """The next item for a worker, which waits for it; None if there are no more."""
         ...
 
+    def stop(self) -> None:
+        """Give workers no more items, and have those go that wait for one."""
+        ...
+
     async def leftover(self) -> Job | None:
         """With all workers gone: the next item that none of them took, of an input with a length. None after those."""
         ...
@@ -113,6 +117,7 @@ class AsyncShared:
         self._sized = sized
         self._room = room
         self._numbers = itertools.count()
+        self._stopped = False
         self.taken = 0
         self.ended = length == 0
         self.error: Exception | None = None
@@ -126,7 +131,13 @@ class AsyncShared:
             number = next(self._numbers)
             if number >= room.limit:
                 await room.wait(number)
-        return self._pull()
+        return None if self._stopped else self._pull()
+
+    def stop(self) -> None:
+        """Give workers no more items, and have those go that wait for one."""
+        self._stopped = True
+        if self._room is not None:
+            self._room.close()
 
     def _pull(self) -> Job | None:
         if self.ended:
@@ -176,10 +187,20 @@ class AsyncHanded:
         sized: Whether it had a length.
         low: How few items may wait for a worker before the reader is told.
         news: Where it is told.
+        name: Called with every item, as it is read.
     """
 
-    def __init__(self, items: AsyncIterator[Any], *, sized: bool, low: int, news: AsyncSignal) -> None:
+    def __init__(
+        self,
+        items: AsyncIterator[Any],
+        *,
+        sized: bool,
+        low: int,
+        news: AsyncSignal,
+        name: Callable[[Job], None] | None = None,
+    ) -> None:
         self._items = items
+        self._name = name
         self._sized = sized
         self._low = low
         self._news = news
@@ -190,6 +211,7 @@ class AsyncHanded:
         self._mutex = Mutex()
         self._cancelled = False
         self._closed = False
+        self._stopped = False
         self.taken = 0
         self.ended = False
         self.error: Exception | None = None
@@ -205,7 +227,7 @@ class AsyncHanded:
     async def take(self) -> Job | None:
         """The next item for a worker, which waits for it; None if there are no more."""
         queue = self._queue
-        while True:
+        while not self._stopped:
             try:
                 job = queue.popleft()
             except IndexError:
@@ -220,12 +242,18 @@ class AsyncHanded:
                 if queue and self._idle:
                     self.wake()
                 return job
+        return None
+
+    def stop(self) -> None:
+        """Give workers no more items, and have those go that wait for one."""
+        self._stopped = True
+        self._wake_all()
 
     async def _rest(self) -> None:
         event = Event()
         self._idle.append(event)
         try:
-            if not self._queue and not self.ended:
+            if not self._queue and not self.ended and not self._stopped:
                 await event.wait()
         finally:
             with self._mutex:
@@ -283,12 +311,23 @@ class AsyncHanded:
                 self.error = RuntimeError("a cancellation ended it while it was being read")
             self._end()
             return False
-        self._queue.append(Job(self.taken, item))
+        job = Job(self.taken, item)
+        if self._name is not None:
+            try:
+                self._name(job)
+            except Exception as exc:
+                self.error = exc
+                self._end()
+                return False
+        self._queue.append(job)
         self.taken += 1
         return True
 
     def _end(self) -> None:
         self.ended = True
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         while self._idle:
             try:
                 self._idle.pop().set()

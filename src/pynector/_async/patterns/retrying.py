@@ -39,6 +39,12 @@ class _AsyncCall(Generic[T]):
         self.retry_policy = policy
         self.last_error: Exception | None = None
 
+    def lane(self, prepared: None) -> None:
+        """A function has no server."""
+
+    def payload(self, prepared: None) -> None:
+        """A function has no tokens."""
+
     def prepare(self, data: Any, options: Mapping[str, Any], *, idempotency_key: str | None = None) -> None:
         """There is nothing to prepare."""
 

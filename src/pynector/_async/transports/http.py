@@ -22,9 +22,11 @@ from ..._http.arguments import (
 from ..._http.auth import AuthTypes, checked_auth
 from ..._http.body import StreamBody
 from ..._http.cookies import CookieStore, checked_cookies
+from ..._http.lanes import LaneFinder
 from ..._http.redirects import following_request
 from ..._http.settings import CertTypes, VerifyTypes
 from ..._http.wire import WireBuilder, WireRequest
+from ..._lanes import Lane
 from ..._messages.body import JsonCodec
 from ..._messages.headers import Headers
 from ..._messages.http import HttpMessage
@@ -164,6 +166,7 @@ class AsyncHTTPTransport(ColourGuard):
         self._engine: AsyncEngine | None = None
         self._builder: WireBuilder | None = None
         self._closed = False
+        self._lanes = LaneFinder(signer=None if isinstance(self._auth.get(), bytes) else self._auth.get())
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -174,6 +177,12 @@ class AsyncHTTPTransport(ColourGuard):
     def max_response_size(self) -> int | None:
         """The most bytes of a body, as they come over the wire; None for no limit."""
         return self._settings.max_response_size
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides what its answers mean, for a fingerprint: in both colours the same, and with credentials."""
+        headers = dict(self._headers.multi_items())
+        return {"transport": "http", "base_url": self._base_url.get(), "headers": headers}
 
     # The life of a transport
 
@@ -307,6 +316,14 @@ class AsyncHTTPTransport(ColourGuard):
         if idempotency_key is not None:
             wire.set_header(b"Idempotency-Key", idempotency_key)
         return wire
+
+    def lane(self, prepared: WireRequest) -> Lane:
+        """What is known of the server and the credential of a request."""
+        return self._lanes.find(prepared)
+
+    def payload(self, prepared: WireRequest) -> object:
+        """The message that the user gave."""
+        return prepared.message
 
     async def attempt(self, prepared: WireRequest, record: Record) -> HttpMessage:
         """Send a request once, follow its redirects, and read the answer."""

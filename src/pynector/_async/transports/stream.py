@@ -12,6 +12,7 @@ from ..._config import check_count, check_flag, check_timeout
 from ..._http.lines import MAX_LINE_LENGTH, ByteChunks, Lines, TextChunks
 from ..._http.sse import CONTENT_TYPE, Events, ServerSentEvent, is_event_stream
 from ..._http.wire import WireRequest
+from ..._lanes import Lane
 from ..._messages.headers import Headers
 from ..._messages.http import HttpMessage
 from ..._messages.media import charset
@@ -19,6 +20,7 @@ from ..._policies.retry import Failure, RetryPolicy
 from ...errors import ClosedError, HTTPDecodeError, TimeoutError
 from ..attempts import Record, run_attempts
 from ..engines.protocol import AsyncExchange
+from ..pacing import AsyncPacer
 from .body import AsyncBody, AsyncPieces
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ class _Head(NamedTuple):
     exchange: AsyncExchange
     history: tuple[HttpMessage, ...]
     error: HttpMessage | None
+
+    @property
+    def status_code(self) -> int:
+        return self.exchange.status_code
 
 
 class _Opening:
@@ -56,6 +62,12 @@ class _Opening:
             elapsed = time.perf_counter() - started
             error = self._transport.response(wire, exchange, content, elapsed, history)
         return _Head(wire, exchange, history, error)
+
+    def lane(self, prepared: WireRequest) -> Lane:
+        return self._transport.lane(prepared)
+
+    def payload(self, prepared: WireRequest) -> object:
+        return self._transport.payload(prepared)
 
     def judge(self, prepared: WireRequest, answer: _Head) -> Failure | None:
         return None if answer.error is None else self._transport.judge(prepared, answer.error)
@@ -94,6 +106,7 @@ class AsyncHTTPStream(ColourGuard):
         "_idempotency_key",
         "_log",
         "_message",
+        "_pacer",
         "_policy",
         "_raise_for_status",
         "_started",
@@ -120,6 +133,7 @@ class AsyncHTTPStream(ColourGuard):
         raise_for_status: bool = True,
         idempotency_key: str | None = None,
         log: bool = True,
+        pacer: AsyncPacer | None = None,
     ) -> None:
         self._transport = transport
         self._data = data
@@ -128,6 +142,7 @@ class AsyncHTTPStream(ColourGuard):
         self._raise_for_status = raise_for_status
         self._idempotency_key = idempotency_key
         self._log = log
+        self._pacer = pacer
         self._started = 0.0
         self._head: _Head
         self._body: AsyncBody | None = None
@@ -141,7 +156,13 @@ class AsyncHTTPStream(ColourGuard):
         head: _Head | None = None
         with move_on_at(deadline):
             head = await run_attempts(
-                opening, prepared, self._policy, Record(), raise_for_status=self._raise_for_status, log=self._log
+                opening,
+                prepared,
+                self._policy,
+                Record(),
+                raise_for_status=self._raise_for_status,
+                log=self._log,
+                pacer=self._pacer,
             )
         if head is None:
             raise TimeoutError(

@@ -1,7 +1,6 @@
 """Driving coroutines of a foreign library that knows asyncio only."""
 
 import asyncio
-import sys
 from asyncio import _get_running_loop, _set_running_loop
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
@@ -13,6 +12,7 @@ from typing import Any, TypeVar, cast
 import anyio
 
 from .._foreign import BlockingCalls, Closable, Feed, OutOfPatienceError, StandIn, dismiss
+from .alarms import Alarm, on_asyncio
 
 __all__ = ["Feed", "OutOfPatienceError", "blocking_calls", "drive_feeding", "driver", "finished", "start"]
 
@@ -28,15 +28,7 @@ def driver() -> Callable[[Coroutine[Any, Any, T]], Awaitable[T]]:
     Returns:
         A function that takes the coroutine and returns its result.
     """
-    return _Driver(asyncio.get_running_loop()).drive if _on_asyncio() else _drive_elsewhere
-
-
-def _on_asyncio() -> bool:
-    try:
-        # None where trio is a guest of an asyncio loop.
-        return asyncio.current_task() is not None
-    except RuntimeError:
-        return False
+    return _Driver(asyncio.get_running_loop()).drive if on_asyncio() else _drive_elsewhere
 
 
 class _Driver:
@@ -111,19 +103,18 @@ class _Bell(StandIn):
 
 
 async def _drive_elsewhere(steps: Coroutine[Any, Any, T]) -> T:
-    alarm = _Alarm()
+    alarm = Alarm()
     loop: Any = StandIn(alarm.ring)
     outer = _get_running_loop()
     try:
         while True:
-            alarm.set()
             try:
                 _set_running_loop(loop)
                 asked_again = steps.send(None) is None
             finally:
                 _set_running_loop(outer)
             if not asked_again:
-                await alarm.wait(inf)
+                await alarm.wait()
     except StopIteration as stop:
         return cast("T", stop.value)
     except BaseException:
@@ -164,13 +155,12 @@ async def drive_feeding(
         OutOfPatienceError: More time has passed.
         Exception: Whatever the source has raised.
     """
-    alarm = _Alarm()
+    alarm = Alarm()
     outer = _get_running_loop()
     feed.attach(alarm.ring)
     until = inf if patience is None else anyio.current_time() + patience
     try:
         while True:
-            alarm.set()
             try:
                 _set_running_loop(cast("Any", feed))
                 asked_again = steps.send(None) is None
@@ -180,7 +170,7 @@ async def drive_feeding(
                 feed.deliver(await _next(chunks))
                 until = inf if patience is None else anyio.current_time() + patience
             elif not asked_again:
-                await alarm.wait(until)
+                await _wait(alarm, until)
     except StopIteration as stop:
         return cast("T", stop.value)
     except BaseException:
@@ -191,50 +181,18 @@ async def drive_feeding(
         feed.attach(None)
 
 
+async def _wait(alarm: Alarm, until: float) -> None:
+    left = until - anyio.current_time()
+    if left <= 0:
+        raise OutOfPatienceError
+    await alarm.wait(left)
+
+
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
     async for chunk in chunks:
         if chunk:
             return chunk
     return None
-
-
-class _Alarm:
-    """Wakes the task that made it, from any thread."""
-
-    __slots__ = ("_event", "_schedule")
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-        self._schedule: Callable[..., object]
-        if _on_asyncio():
-            self._schedule = asyncio.get_running_loop().call_soon_threadsafe
-        else:
-            self._schedule = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
-
-    def set(self) -> None:
-        """Get ready for the next wait: what rings from now on ends it."""
-        self._event = anyio.Event()
-
-    def ring(self) -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            self._schedule(self._ring)
-
-    def _ring(self) -> None:
-        self._event.set()
-
-    async def wait(self, until: float) -> None:
-        """Wait for it to ring.
-
-        Raises:
-            OutOfPatienceError: The time `until` has come before.
-        """
-        if until == inf:
-            await self._event.wait()
-            return
-        with anyio.CancelScope(deadline=until) as scope:
-            await self._event.wait()
-        if scope.cancelled_caught:
-            raise OutOfPatienceError
 
 
 def finished(steps: Coroutine[Any, Any, T]) -> T:

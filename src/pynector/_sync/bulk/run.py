@@ -2,20 +2,26 @@
 """A batch whose outcomes are handed out as they come."""
 
 from collections.abc import Callable
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
 from ..._concurrency.threads.clock import checkpoint_if_cancelled, current_time
 from ..._concurrency.threads.colour import ColourGuard
+from ..._concurrency.threads.files import offload
 from ..._concurrency.threads.inputs import Branch, read_apart
 from ..._concurrency.threads.scopes import move_on_at, shield
 from ..._concurrency.threads.tasks import TaskGroup, create_task_group, current_task
-from ..._messages.outcome import Outcome, RunStats
+from ..._messages.outcome import Outcome
+from ..._messages.report import RunStats, Summary
+from ..._messages.tally import Tally
 from ..._mutex import forks
-from ..._progress import ProgressCallback
+from ..._progress import ProgressCallback, show_progress
+from ...errors import CheckpointError, PynectorError
 from .crew import Crew
 from .inputs import open_source, source_error
-from .job import Calls
+from .job import Calls, Ending
+from .memo import Memo
 from .signal import Signal
 from .source import Handed, Room
 
@@ -41,6 +47,9 @@ class BatchRun(ColourGuard):
         buffer: int,
         ordered: bool,
         timeout: float | None,
+        max_errors: int | None,
+        cancels: bool,
+        memo: Memo | None,
         on_progress: ProgressCallback | None,
         close_progress: Callable[[], None],
     ) -> None:
@@ -53,8 +62,20 @@ class BatchRun(ColourGuard):
         self._close_progress = close_progress
         self._news = Signal()
         self._room = Room(limit + buffer)
-        self._source = open_source(requests, total=total, low=_NEVER_LOW, news=self._news, room=self._room)
-        self._crew = Crew(self._source, calls, limit=limit, timeout=timeout, news=self._news)
+        self._memo = memo
+        name = None if memo is None or memo.key is None else memo.name
+        self._source = open_source(requests, total=total, low=_NEVER_LOW, news=self._news, room=self._room, name=name)
+        self._pacer = calls.pacer
+        self._crew = Crew(
+            self._source,
+            calls,
+            limit=limit,
+            timeout=timeout,
+            news=self._news,
+            max_errors=max_errors,
+            cancels=cancels,
+            memo=memo,
+        )
         self._crew.wanted = 0 if ordered else None
         self._group: TaskGroup | None = None
         self._task: object = None
@@ -64,8 +85,10 @@ class BatchRun(ColourGuard):
         self._raised = False
         # Of an ordered run: what came before its turn.
         self._early: dict[int, Outcome[Any]] = {}
+        self._tally = Tally()
         self._done = 0
-        self._ok = 0
+        self._started = monotonic()
+        self._elapsed: float | None = None
 
     @property
     def stats(self) -> RunStats:
@@ -73,16 +96,37 @@ class BatchRun(ColourGuard):
         source = self._source
         ready = len(self._early) + len(self._crew.done)
         in_flight = source.taken - source.waiting - ready - self._done
-        return RunStats(
-            done=self._done,
-            ok=self._ok,
-            failed=self._done - self._ok,
+        held = self._pacer.held
+        return self._tally.stats(
+            self._seconds(),
+            total=self._total,
             ready=ready,
             # While workers are at work on other threads, the numbers may not be of the same moment.
-            in_flight=max(0, min(in_flight, self._limit)),
+            in_flight=max(0, min(in_flight, self._limit) - held),
             waiting=source.waiting,
-            total=self._total,
+            waiting_for_limit=held,
+            concurrency=self._pacer.concurrency(self._limit),
+            limit_history=self._pacer.limit_history(self._started),
         )
+
+    def summary(self) -> Summary:
+        """The figures of all outcomes that were handed out so far, in memory that does not grow with their number.
+
+        Returns:
+            Counts, statuses, retries, latencies, throughput and usage: `print` it, or show it in a notebook.
+        """
+        return self._tally.summary(self._seconds())
+
+    def stop(self) -> None:
+        """Begin no more requests. Those that are under way go on to their end, and their outcomes are handed out.
+
+        If the input has a length, an outcome follows for each item that was left out, with the state `not_sent`.
+        May be called from any task of the run's event loop, and a second time.
+        """
+        self._crew.drain(Ending("the run was stopped"))
+
+    def _seconds(self) -> float:
+        return monotonic() - self._started if self._elapsed is None else self._elapsed
 
     # Its block
 
@@ -90,14 +134,17 @@ class BatchRun(ColourGuard):
         if self._task is not None:
             raise RuntimeError("a run is entered once: call stream_batch again for another one")
         self._task = current_task()
+        self._started = monotonic()
         self._branch = Branch()
         crew = self._crew
         crew.deadline = None if self._timeout is None else current_time() + self._timeout
         try:
             with move_on_at(crew.deadline) as scope:
                 self._connect()
+                if self._memo is not None and self._memo.checkpoint is not None:
+                    offload(self._memo.checkpoint.open)
         except BaseException:
-            self._close()
+            self._close(quietly=True)
             raise
         self._group = group = create_task_group()
         group.__enter__()
@@ -130,27 +177,41 @@ class BatchRun(ColourGuard):
             raise RuntimeError("a run must be left in the task that entered it")
         group.cancel_scope.cancel()
         self._group = None
+        self._elapsed = monotonic() - self._started
+        quietly = True
         try:
             # Errors of the body are its own. An interrupt is the group's too: it waits only briefly for its tasks then.
             if isinstance(exc, (KeyboardInterrupt, SystemExit)):
                 group.__exit__(exc_type, exc, traceback)
             else:
                 group.__exit__(None, None, None)
+            quietly = exc_type is not None
         except BaseExceptionGroup as failed:
             # Workers catch what items raise: nothing of that is in here.
             raise failed.exceptions[0] from None
         finally:
-            self._close()
+            self._close(quietly=quietly)
             del exc, traceback
         if exc_type is None and not self._raised and self._source.close_error is not None:
             error = source_error(self._source)
             if error is not None:
                 raise error
 
-    def _close(self) -> None:
+    def _close(self, *, quietly: bool) -> None:
+        """Close what is open.
+
+        Args:
+            quietly: Whether something worse has happened than that the checkpoint cannot be closed.
+        """
         self._close_progress()
-        with shield(), self._branch:
-            self._source.close()
+        try:
+            with shield(), self._branch:
+                self._source.close()
+                if self._memo is not None and self._memo.checkpoint is not None:
+                    offload(self._memo.checkpoint.close)
+        except CheckpointError:
+            if not quietly:
+                raise
 
     # Its outcomes
 
@@ -206,15 +267,21 @@ class BatchRun(ColourGuard):
         """Hand out the next outcome, which is there."""
         if self._on_progress is not None:
             # Before it is taken: if the callback raises, the outcome is not lost.
-            self._on_progress(self._done + 1, self._total)
+            self._report(self._on_progress, self._early[self._done] if self._ordered else self._crew.done[0])
         outcome = self._early.pop(self._done) if self._ordered else self._crew.done.popleft()
         self._done += 1
         if self._ordered:
             self._crew.wanted = self._done
-        if outcome.error is None:
-            self._ok += 1
+        self._tally.add(outcome)
         self._room.widen()
         return outcome
+
+    def _report(self, callback: ProgressCallback, outcome: Outcome[Any]) -> None:
+        failed = self._tally.failed + (outcome.error is not None)
+        try:
+            show_progress(callback, self._done + 1, self._total, failed)
+        except Exception as exc:
+            raise PynectorError(f"the progress callback raised {type(exc).__name__}: {exc}") from exc
 
     def _last(self) -> Outcome[Any]:
         """What nobody took, with all workers gone: nothing of it was sent."""
@@ -223,12 +290,14 @@ class BatchRun(ColourGuard):
         with self._branch:
             job = self._source.leftover()
         if job is not None:
-            self._crew.done.append(job.cut(self._crew.reason))
+            self._crew.done.append(self._crew.left_out(job))
             if self._is_ready():
                 return self._next()
-        if self._source.error is not None and not self._raised:
+        if not self._raised:
             self._raised = True
-            error = source_error(self._source)
+            error: PynectorError | None = source_error(self._source) if self._source.error is not None else None
+            if error is None and self._memo is not None:
+                error = self._memo.error
             if error is not None:
                 raise error
         raise StopIteration

@@ -79,6 +79,10 @@ class Source(Protocol):
         """The next item for a worker, which waits for it; None if there are no more."""
         ...
 
+    def stop(self) -> None:
+        """Give workers no more items, and have those go that wait for one."""
+        ...
+
     def leftover(self) -> Job | None:
         """With all workers gone: the next item that none of them took, of an input with a length. None after those."""
         ...
@@ -114,6 +118,7 @@ class Shared:
         self._sized = sized
         self._room = room
         self._numbers = itertools.count()
+        self._stopped = False
         self.taken = 0
         self.ended = length == 0
         self.error: Exception | None = None
@@ -127,7 +132,13 @@ class Shared:
             number = next(self._numbers)
             if number >= room.limit:
                 room.wait(number)
-        return self._pull()
+        return None if self._stopped else self._pull()
+
+    def stop(self) -> None:
+        """Give workers no more items, and have those go that wait for one."""
+        self._stopped = True
+        if self._room is not None:
+            self._room.close()
 
     def _pull(self) -> Job | None:
         if self.ended:
@@ -177,10 +188,20 @@ class Handed:
         sized: Whether it had a length.
         low: How few items may wait for a worker before the reader is told.
         news: Where it is told.
+        name: Called with every item, as it is read.
     """
 
-    def __init__(self, items: Iterator[Any], *, sized: bool, low: int, news: Signal) -> None:
+    def __init__(
+        self,
+        items: Iterator[Any],
+        *,
+        sized: bool,
+        low: int,
+        news: Signal,
+        name: Callable[[Job], None] | None = None,
+    ) -> None:
         self._items = items
+        self._name = name
         self._sized = sized
         self._low = low
         self._news = news
@@ -191,6 +212,7 @@ class Handed:
         self._mutex = Mutex()
         self._cancelled = False
         self._closed = False
+        self._stopped = False
         self.taken = 0
         self.ended = False
         self.error: Exception | None = None
@@ -206,7 +228,7 @@ class Handed:
     def take(self) -> Job | None:
         """The next item for a worker, which waits for it; None if there are no more."""
         queue = self._queue
-        while True:
+        while not self._stopped:
             try:
                 job = queue.popleft()
             except IndexError:
@@ -221,12 +243,18 @@ class Handed:
                 if queue and self._idle:
                     self.wake()
                 return job
+        return None
+
+    def stop(self) -> None:
+        """Give workers no more items, and have those go that wait for one."""
+        self._stopped = True
+        self._wake_all()
 
     def _rest(self) -> None:
         event = Event()
         self._idle.append(event)
         try:
-            if not self._queue and not self.ended:
+            if not self._queue and not self.ended and not self._stopped:
                 event.wait()
         finally:
             with self._mutex:
@@ -284,12 +312,23 @@ class Handed:
                 self.error = RuntimeError("a cancellation ended it while it was being read")
             self._end()
             return False
-        self._queue.append(Job(self.taken, item))
+        job = Job(self.taken, item)
+        if self._name is not None:
+            try:
+                self._name(job)
+            except Exception as exc:
+                self.error = exc
+                self._end()
+                return False
+        self._queue.append(job)
         self.taken += 1
         return True
 
     def _end(self) -> None:
         self.ended = True
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         while self._idle:
             try:
                 self._idle.pop().set()

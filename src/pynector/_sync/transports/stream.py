@@ -13,6 +13,7 @@ from ..._config import check_count, check_flag, check_timeout
 from ..._http.lines import MAX_LINE_LENGTH, ByteChunks, Lines, TextChunks
 from ..._http.sse import CONTENT_TYPE, Events, ServerSentEvent, is_event_stream
 from ..._http.wire import WireRequest
+from ..._lanes import Lane
 from ..._messages.headers import Headers
 from ..._messages.http import HttpMessage
 from ..._messages.media import charset
@@ -20,6 +21,7 @@ from ..._policies.retry import Failure, RetryPolicy
 from ...errors import ClosedError, HTTPDecodeError, TimeoutError
 from ..attempts import Record, run_attempts
 from ..engines.protocol import Exchange
+from ..pacing import Pacer
 from .body import Body, Pieces
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ class _Head(NamedTuple):
     exchange: Exchange
     history: tuple[HttpMessage, ...]
     error: HttpMessage | None
+
+    @property
+    def status_code(self) -> int:
+        return self.exchange.status_code
 
 
 class _Opening:
@@ -57,6 +63,12 @@ class _Opening:
             elapsed = time.perf_counter() - started
             error = self._transport.response(wire, exchange, content, elapsed, history)
         return _Head(wire, exchange, history, error)
+
+    def lane(self, prepared: WireRequest) -> Lane:
+        return self._transport.lane(prepared)
+
+    def payload(self, prepared: WireRequest) -> object:
+        return self._transport.payload(prepared)
 
     def judge(self, prepared: WireRequest, answer: _Head) -> Failure | None:
         return None if answer.error is None else self._transport.judge(prepared, answer.error)
@@ -95,6 +107,7 @@ class HTTPStream(ColourGuard):
         "_idempotency_key",
         "_log",
         "_message",
+        "_pacer",
         "_policy",
         "_raise_for_status",
         "_started",
@@ -121,6 +134,7 @@ class HTTPStream(ColourGuard):
         raise_for_status: bool = True,
         idempotency_key: str | None = None,
         log: bool = True,
+        pacer: Pacer | None = None,
     ) -> None:
         self._transport = transport
         self._data = data
@@ -129,6 +143,7 @@ class HTTPStream(ColourGuard):
         self._raise_for_status = raise_for_status
         self._idempotency_key = idempotency_key
         self._log = log
+        self._pacer = pacer
         self._started = 0.0
         self._head: _Head
         self._body: Body | None = None
@@ -142,7 +157,13 @@ class HTTPStream(ColourGuard):
         head: _Head | None = None
         with move_on_at(deadline):
             head = run_attempts(
-                opening, prepared, self._policy, Record(), raise_for_status=self._raise_for_status, log=self._log
+                opening,
+                prepared,
+                self._policy,
+                Record(),
+                raise_for_status=self._raise_for_status,
+                log=self._log,
+                pacer=self._pacer,
             )
         if head is None:
             raise TimeoutError(

@@ -1,0 +1,59 @@
+"""Waking one task from any thread and any event loop."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+
+import anyio
+
+__all__ = ["Alarm"]
+
+
+class Alarm:
+    """Wakes the task that made it. Wake-ups may be spurious: who waits looks at its own condition again.
+
+    Example:
+        ```python
+        alarm = Alarm()
+        waiting.append(alarm)  # somebody, somewhere, calls alarm.ring()
+        await alarm.wait(2.5)
+        ```
+    """
+
+    __slots__ = ("_event", "_schedule")
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._schedule: Callable[..., object]
+        if on_asyncio():
+            self._schedule = asyncio.get_running_loop().call_soon_threadsafe
+        else:
+            self._schedule = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
+
+    def ring(self) -> None:
+        """End the wait that is under way, or the next one; from any thread. A loop that has ended hears nothing."""
+        with suppress(RuntimeError):  # what trio raises there is one as well
+            self._schedule(self._ring)
+
+    def _ring(self) -> None:
+        self._event.set()
+
+    async def wait(self, seconds: float = inf) -> None:
+        """Wait until it rings, but no longer than `seconds`."""
+        if seconds == inf:
+            await self._event.wait()
+        else:
+            with anyio.move_on_after(seconds):
+                await self._event.wait()
+        self._event = anyio.Event()
+
+
+def on_asyncio() -> bool:
+    """Whether the current task is one of asyncio."""
+    try:
+        # None where trio is a guest of an asyncio loop.
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False

@@ -1,0 +1,38 @@
+"""Waking one thread from any other."""
+
+from math import inf
+
+from .locks import Event
+from .scopes import move_on_after
+
+__all__ = ["Alarm"]
+
+
+class Alarm:
+    """Wakes the thread that waits. Wake-ups may be spurious: who waits looks at its own condition again.
+
+    Example:
+        ```python
+        alarm = Alarm()
+        waiting.append(alarm)  # somebody, somewhere, calls alarm.ring()
+        alarm.wait(2.5)
+        ```
+    """
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = Event()
+
+    def ring(self) -> None:
+        """End the wait that is under way, or the next one; from any thread."""
+        self._event.set()
+
+    def wait(self, seconds: float = inf) -> None:
+        """Wait until it rings, but no longer than `seconds`."""
+        if seconds == inf:
+            self._event.wait()
+        else:
+            with move_on_after(seconds):
+                self._event.wait()
+        self._event = Event()

@@ -1,0 +1,63 @@
+"""A server with limits that it does not tell: so many requests at once, or in a second."""
+
+import asyncio
+import random
+import time
+
+from pynector.testing import ServerRequest, ServerResponse
+
+
+class LimitedApp:
+    """Refuses with 429 what is too much.
+
+    Args:
+        most_at_once: How many requests may be under way.
+        per_second: How many may come in a second: a bucket of so many, which fills at that rate.
+        latency: Seconds that an answer takes, 20 % more or less.
+        retry_after: Seconds that a refusal asks to wait, if it does.
+    """
+
+    def __init__(
+        self,
+        *,
+        most_at_once: int | None = None,
+        per_second: float | None = None,
+        latency: float = 0.02,
+        retry_after: float | None = None,
+    ) -> None:
+        self.most_at_once = most_at_once
+        self.per_second = per_second
+        self.latency = latency
+        self.headers = () if retry_after is None else (("retry-after", f"{retry_after:g}"),)
+        self.in_flight = 0
+        self.accepted = 0
+        self.refused = 0
+        self.log: list[tuple[float, bool]] = []
+        self._bucket = per_second or 0.0
+        self._filled = time.monotonic()
+
+    async def __call__(self, request: ServerRequest) -> ServerResponse:
+        now = time.monotonic()
+        ok = self._admit(now)
+        self.log.append((now, ok))
+        if not ok:
+            self.refused += 1
+            return ServerResponse.json({"error": "slow down"}, 429, self.headers)
+        self.accepted += 1
+        self.in_flight += 1
+        try:
+            await asyncio.sleep(self.latency * random.uniform(0.8, 1.2))
+        finally:
+            self.in_flight -= 1
+        return ServerResponse.json({"path": request.path})
+
+    def _admit(self, now: float) -> bool:
+        if self.most_at_once is not None and self.in_flight >= self.most_at_once:
+            return False
+        if self.per_second is not None:
+            self._bucket = min(self.per_second, self._bucket + (now - self._filled) * self.per_second)
+            self._filled = now
+            if self._bucket < 1:
+                return False
+            self._bucket -= 1
+        return True
