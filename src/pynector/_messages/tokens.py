@@ -18,7 +18,8 @@ def tokens_of(answer: Any) -> tuple[int | None, int | None]:
             parse = getattr(answer, "json", None)
             if not callable(parse) or b'"usage"' not in getattr(answer, "content", b""):
                 return None, None
-            usage = parse().get("usage")
+            parsed: Any = parse()
+            usage = parsed.get("usage")
         return _counts(usage)
     except Exception:  # noqa: BLE001 - no JSON, no object, or of a foreign transport: then it does not say
         return None, None

@@ -72,17 +72,21 @@ class Budget:
 
     Args:
         policy: The ratio and the reserve.
+
+    Attributes:
+        slice_end: Until then a request is counted by adding 1 to `new_requests`, which is all that `request` does.
+        new_requests: The requests of the slice that is running.
     """
 
-    __slots__ = ("_new_requests", "_new_retries", "_past", "_policy", "_requests", "_retries", "_slice_end")
+    __slots__ = ("_new_retries", "_past", "_policy", "_requests", "_retries", "new_requests", "slice_end")
 
     def __init__(self, policy: RetryBudget) -> None:
         self._policy = policy
         # The slice that is running, and the sums over those in `_past`, the oldest first.
-        self._new_requests = self._new_retries = 0
+        self.new_requests = self._new_retries = 0
         self._requests = self._retries = 0
         self._past: list[tuple[int, int]] = []
-        self._slice_end = -math.inf
+        self.slice_end = -math.inf
 
     def request(self, now: float) -> None:
         """Count a request that goes out for the first time.
@@ -91,9 +95,9 @@ class Budget:
             now: Seconds of a monotonic clock.
         """
         # This is on the path of every request: nothing but a comparison and an addition.
-        if now >= self._slice_end:
+        if now >= self.slice_end:
             self._turn(now)
-        self._new_requests += 1
+        self.new_requests += 1
 
     def spend(self, now: float) -> bool:
         """Ask for one retry. Ask last, when nothing else speaks against it: what was spent is not given back.
@@ -104,9 +108,9 @@ class Budget:
         Returns:
             `True`: it may go, and is charged. `False`: there is nothing left.
         """
-        if now >= self._slice_end:
+        if now >= self.slice_end:
             self._turn(now)
-        if not self._affords(self._requests + self._new_requests, self._retries + self._new_retries):
+        if not self._affords(self._requests + self.new_requests, self._retries + self._new_retries):
             return False
         self._new_retries += 1
         return True
@@ -120,19 +124,19 @@ class Budget:
         Returns:
             Seconds; 0 if one could go now; `None` if time alone will not help.
         """
-        if now >= self._slice_end:
+        if now >= self.slice_end:
             self._turn(now)
-        requests, retries = self._requests + self._new_requests, self._retries + self._new_retries
+        requests, retries = self._requests + self.new_requests, self._retries + self._new_retries
         if self._affords(requests, retries):
             return 0.0
         # The running slice ends, and the oldest one that counts is forgotten, and so on.
         for turn, (old_requests, old_retries) in enumerate(
-            [*[(0, 0)] * (_SLICES - 1 - len(self._past)), *self._past, (self._new_requests, self._new_retries)]
+            [*[(0, 0)] * (_SLICES - 1 - len(self._past)), *self._past, (self.new_requests, self._new_retries)]
         ):
             requests -= old_requests
             retries -= old_retries
             if self._affords(requests, retries):
-                return self._slice_end - now + turn * _SLICE
+                return self.slice_end - now + turn * _SLICE
         return None
 
     def _affords(self, requests: int, retries: int) -> bool:
@@ -140,22 +144,22 @@ class Budget:
 
     def _turn(self, now: float) -> None:
         """Begin a new slice, and forget what is older than the window."""
-        idle = now - self._slice_end
+        idle = now - self.slice_end
         if idle >= WINDOW:  # also the first time
             self._past.clear()
             self._requests = self._retries = 0
-            self._new_requests = self._new_retries = 0
-            self._slice_end = now + _SLICE
+            self.new_requests = self._new_retries = 0
+            self.slice_end = now + _SLICE
             return
         turns = int(idle // _SLICE) + 1
-        self._past.append((self._new_requests, self._new_retries))
+        self._past.append((self.new_requests, self._new_retries))
         self._past.extend([(0, 0)] * (turns - 1))
-        self._requests += self._new_requests
+        self._requests += self.new_requests
         self._retries += self._new_retries
-        self._new_requests = self._new_retries = 0
+        self.new_requests = self._new_retries = 0
         # The slice that begins now is the tenth.
         while len(self._past) > _SLICES - 1:
             old_requests, old_retries = self._past.pop(0)
             self._requests -= old_requests
             self._retries -= old_retries
-        self._slice_end += turns * _SLICE
+        self.slice_end += turns * _SLICE

@@ -126,7 +126,7 @@ def run_attempts(
         pacer = None
     else:
         if policy.max_retries and policy.budget is not None:
-            lane.count(policy.budget)
+            lane.count(policy.budget, started)
         if pacer is not None and lane is not pacer.lane:
             pacer.meet(lane, record)
     while True:
@@ -161,6 +161,8 @@ def run_attempts(
             reason = failure.status
         if log and logger.isEnabledFor(logging.DEBUG):
             logger.debug("request.retry", extra={"attempt": record.attempts, "delay": delay, "reason": reason})
+        if pacer is not None and pacer.on_resend is not None:
+            pacer.on_resend()
         sleep(delay)
 
 
@@ -185,6 +187,9 @@ def _delay(
     delay = policy.next_delay(failure, retries, random.random())
     if delay is None or _overruns(delay, answer):
         return None
+    if failure.retry_after is not None and lane is not None:
+        # Who comes next need not be told the same. It goes by what is said to a batch; a single request only tells.
+        lane.refused(failure.retry_after, 1, random.random())
     # What found its connection closed was not processed by anybody: to send it again is no load.
     if failure.immediate or policy.budget is None or lane is None:
         return delay

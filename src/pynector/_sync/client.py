@@ -297,7 +297,8 @@ class Pynector(ColourGuard):
             timeout: Seconds for the whole batch; None for no limit.
             raise_on_error: Whether the first failure ends the batch and is raised.
             progress: True for a progress bar (tqdm), or a callable taking (done, total), called in this task.
-            **options: `retry` and `raise_for_status`, as in `request`, for every item.
+            **options: `retry` and `raise_for_status`, as in `request`, for every item; `idempotency_key=True` to have a
+                key of its own made for each, which all its attempts have (with a checkpoint those of later runs too).
 
         Returns:
             A list of responses and exceptions, in the order of the input, with the details in `.outcomes`. If the
@@ -381,7 +382,8 @@ class Pynector(ColourGuard):
             dedupe: Whether equal requests share one call (`outcome.source` is `"duplicate"` for all but the first).
                 Their answers are kept until the run ends.
             progress: True for a progress bar (tqdm), or a callable taking (done, total), called in this task.
-            **options: `retry` and `raise_for_status`, as in `request`, for every item.
+            **options: `retry` and `raise_for_status`, as in `request`, for every item; `idempotency_key=True` to have a
+                key of its own made for each, which all its attempts have (with a checkpoint those of later runs too).
 
         Returns:
             A context manager that gives the run, an iterator of `Outcome`s. Leaving its block, in

@@ -1,8 +1,10 @@
 """One item of the input, and what becomes of it."""
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from ..._checkpoint.file import CheckpointFile
 from ..._messages.outcome import Outcome, State, make_outcome
 from ...errors import CircuitOpenError, HTTPDecodeError, HTTPIncompleteError, TimeoutError, TransportError
 from ..attempts import Record
@@ -23,6 +25,8 @@ class Job(Record):
     """
 
     __slots__ = ("data", "index", "key", "options", "request")
+
+    options: Mapping[str, Any]
 
     def __init__(self, index: int, item: Any) -> None:
         Record.__init__(self)
@@ -100,9 +104,10 @@ class Calls:
         defaults: The options of the call, for every item.
         plan: What `send` made of them.
         pacer: What holds requests back; the last argument of `send`.
+        keyed: Whether each item gets an idempotency key, one for all its attempts.
     """
 
-    __slots__ = ("defaults", "pacer", "plan", "send")
+    __slots__ = ("_keyed", "defaults", "pacer", "plan", "send")
 
     def __init__(
         self,
@@ -110,11 +115,27 @@ class Calls:
         defaults: Mapping[str, Any],
         plan: Any,
         pacer: AsyncPacer,
+        *,
+        keyed: bool = False,
     ) -> None:
+        self._keyed = keyed
         self.send = send
         self.defaults = defaults
         self.plan = plan
         self.pacer = pacer
+
+    def options(self, job: Job, checkpoint: CheckpointFile | None) -> Mapping[str, Any]:
+        """The options of one item, for all its attempts.
+
+        Args:
+            job: The item.
+            checkpoint: Where it is known from one run to the next, so that its key is the same in each.
+        """
+        if not self._keyed or "idempotency_key" in job.options:
+            return job.options
+        if checkpoint is not None and job.key is not None:
+            return {**job.options, "idempotency_key": checkpoint.idempotency_key(job.key)}
+        return {**job.options, "idempotency_key": os.urandom(16).hex()}
 
 
 def as_error(exc: BaseException, who: str) -> Exception:

@@ -233,7 +233,7 @@ class Crew:
                     if outcome.error is not None and outcome.source != "checkpoint":
                         self._count(1, outcome.error)
                 continue
-            own = job.options
+            own = self._calls.options(job, None if memo is None else memo.checkpoint)
             started = time.perf_counter()
             try:
                 value = send(job.request, {**defaults, **own} if own else own, job, plan, pacer)

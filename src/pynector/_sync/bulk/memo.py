@@ -129,9 +129,10 @@ class Memo:
         Args:
             job: The item.
             outcome: What became of it.
-            cut: Whether it was cut short: then there is nothing to keep for a later run.
+            cut: Whether it was cut short: if it was not sent, there is nothing to keep for a later run.
         """
-        keep = _unchanged if cut else self._keep
+        # What was sent and not answered is kept, for those who never want to send anything twice.
+        keep = _unchanged if cut and outcome.state != "unknown" else self._keep
         outcomes = [keep(outcome)]
         if self._equal is None:
             return outcomes

@@ -86,6 +86,7 @@ class BatchRun(ColourGuard):
         # Of an ordered run: what came before its turn.
         self._early: dict[int, Outcome[Any]] = {}
         self._tally = Tally()
+        calls.pacer.on_resend = self._tally.retry
         self._done = 0
         self._started = monotonic()
         self._elapsed: float | None = None

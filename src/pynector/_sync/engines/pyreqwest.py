@@ -152,6 +152,7 @@ class PyreqwestEngine:
     def _open(self, wire: WireRequest, headers: RawHeaders, record: Record, *, whole: bool) -> "PyreqwestExchange":
         origin = wire.target.origin
         upload: Upload | None = None
+        client: Any = None
         self._permits.acquire(origin)
         try:
             deadline = self._deadline()
@@ -185,6 +186,7 @@ class PyreqwestEngine:
             if upload is not None:
                 upload.feed.close()
             self._permits.release(origin)
+            client = request = streamed = steps = None  # a traceback of this may be kept, as of `send`
             raise
         self._known.add(origin)
         if logger.isEnabledFor(logging.DEBUG):
@@ -194,13 +196,17 @@ class PyreqwestEngine:
     def _request(self, client: Any, wire: WireRequest, headers: RawHeaders, deadline: float) -> Any:
         if self._no_tls is not None and wire.target.origin.scheme == b"https":
             raise ConfigurationError(self._no_tls)
-        request = client.request(wire.method, str(wire.target)).headers(self._header_map(headers))
-        if deadline != inf:
-            if deadline == -inf:
-                # Permits are handed over even to a task that is cancelled: it must not send any more.
-                checkpoint_if_cancelled()
-            request.timeout(reqwest.remaining(deadline - current_time()))
-        return request
+        request: Any = None
+        try:
+            request = client.request(wire.method, str(wire.target)).headers(self._header_map(headers))
+            if deadline != inf:
+                if deadline == -inf:
+                    # Permits are handed over even to a task that is cancelled: it must not send any more.
+                    checkpoint_if_cancelled()
+                request.timeout(reqwest.remaining(deadline - current_time()))
+            return request
+        finally:
+            client = request = None  # a traceback of this may be kept, as of `send`
 
     def _header_map(self, headers: RawHeaders) -> HeaderMap:
         # Most requests have the headers of the one before, in the very same list.
