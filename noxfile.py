@@ -33,7 +33,8 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test but the long ones, on asyncio, trio and threads, with the coverage of both trees."""
     install(session, "test")
-    session.run("pytest", "-m", "not full", "-n", "2", *COVERAGE, *session.posargs)
+    # More than there are cores: most tests wait for a socket or a clock.
+    session.run("pytest", "-m", "not full", "-n", "3", *COVERAGE, *session.posargs)
 
 
 @nox.session
