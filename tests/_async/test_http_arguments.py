@@ -220,7 +220,7 @@ async def test_a_busy_host_holds_up_no_other(server: LocalServer) -> None:
             async with create_task_group() as tasks:
                 for number in range(6):
                     await tasks.start_soon(ask, number)
-                    await sleep(0.01)
+                    await sleep(0.05)
                 for number in range(10):
                     await client.get(f"{server.url}/items/{number}")
                 # All of them while the slow server was still busy with the first two.

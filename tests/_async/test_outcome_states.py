@@ -119,6 +119,8 @@ async def test_servers_that_close_after_each_answer(no_leaks: None) -> None:
         async with AsyncPynector(base_url=scripted.url, retry=None) as client:
             for _ in range(20):
                 assert (await client.post("/", json=1)).text == "ok"
+                while not scripted.connections[-1].closed:
+                    await sleep(0.001)
                 await sleep(0.005)
         assert len(scripted.connections) == 20
 

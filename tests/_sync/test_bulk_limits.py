@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from pynector import AdaptiveConcurrency, CircuitBreaker, Pynector, RateLimit, RetryBudget, RetryPolicy, errors
+from pynector._concurrency.threads.clock import sleep
 from pynector._concurrency.threads.scopes import fail_after
 from pynector._concurrency.threads.tasks import create_task_group
 from pynector.testing import LocalServer, ServerRequest, ServerResponse
 from servers.limited import LimitedApp
 
-pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx")]
 
 
 def indexes(number: int) -> list[dict[str, Any]]:
@@ -312,3 +313,25 @@ def test_one_idempotency_key_for_all_attempts_of_an_item(tmp_path: Any, no_leaks
         assert seen["/p/3"][0] == "mine"
         with pytest.raises(errors.ConfigurationError, match="or True"):
             client.batch_request(requests, idempotency_key="k")  # type: ignore[arg-type]
+
+
+def test_single_requests_wait_as_well(no_leaks: None) -> None:
+    """What a server has said to a batch is for all with its credential, but for those that want no retries."""
+    moments: dict[str, float] = {}
+
+    def app(request: ServerRequest) -> ServerResponse:
+        moments[request.path] = time.monotonic()
+        if request.path == "/index/0" and len(moments) == 1:
+            moments["refused"] = time.monotonic()
+            return ServerResponse.json({}, 429, (("retry-after", "1"),))
+        return ServerResponse.json({})
+
+    with LocalServer(app) as server, Pynector(base_url=server.url) as client:
+        with client.stream_batch(indexes(1)) as run:
+            while "refused" not in moments or not run.stats.retries:
+                sleep(0.01)
+            client.request({"path": "/at-once"}, retry=None)
+            client.get("/patient")
+            assert [outcome.state for outcome in run] == ["ok"]
+    assert moments["/patient"] > moments["refused"] + 0.99
+    assert moments["/at-once"] < moments["refused"] + 0.9

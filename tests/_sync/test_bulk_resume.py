@@ -11,7 +11,7 @@ from pynector._concurrency.threads.clock import sleep
 from pynector.testing import LocalServer
 from pynector.transport.http import HttpMessage
 
-pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx")]
 
 
 def indexes(number: int) -> list[dict[str, Any]]:

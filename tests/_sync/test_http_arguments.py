@@ -221,7 +221,7 @@ def test_a_busy_host_holds_up_no_other(server: LocalServer) -> None:
             with create_task_group() as tasks:
                 for number in range(6):
                     tasks.start_soon(ask, number)
-                    sleep(0.01)
+                    sleep(0.05)
                 for number in range(10):
                     client.get(f"{server.url}/items/{number}")
                 # All of them while the slow server was still busy with the first two.

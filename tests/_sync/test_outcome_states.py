@@ -117,6 +117,8 @@ def test_servers_that_close_after_each_answer(no_leaks: None) -> None:
         with Pynector(base_url=scripted.url, retry=None) as client:
             for _ in range(20):
                 assert (client.post("/", json=1)).text == "ok"
+                while not scripted.connections[-1].closed:
+                    sleep(0.001)
                 sleep(0.005)
         assert len(scripted.connections) == 20
 

@@ -217,9 +217,11 @@ def test_ctrl_c_ends_a_batch_and_the_process(server: LocalServer, case: str) -> 
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         deadline = time.monotonic() + 20
-        while server.requests.count < 20 and time.monotonic() < deadline:
+        # Once one of them was told to wait, all do.
+        enough = 1 if case == "waiting to retry" else 20
+        while server.requests.count < enough and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert server.requests.count >= 20
+        assert server.requests.count >= enough
         time.sleep(0.1)
         sent = time.monotonic()
         process.send_signal(signal.SIGINT)

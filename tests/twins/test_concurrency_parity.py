@@ -72,7 +72,19 @@ def is_anyio_s(thing: object) -> bool:
 def test_both_sides_have_the_same_files():
     assert FILES == public_files(pynector._concurrency.threads)
     assert set(ASYNC_ONLY) <= set(public_files(pynector._concurrency.aio))
-    assert FILES == ["clock", "colour", "files", "foreign", "inputs", "locks", "scopes", "sockets", "streams", "tasks"]
+    assert FILES == [
+        "alarms",
+        "clock",
+        "colour",
+        "files",
+        "foreign",
+        "inputs",
+        "locks",
+        "scopes",
+        "sockets",
+        "streams",
+        "tasks",
+    ]
 
 
 @pytest.mark.parametrize("file", FILES)

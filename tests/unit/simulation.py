@@ -106,10 +106,10 @@ class BucketServer(WindowServer):
 class FlakyServer(InFlightServer):
     """Refuses a share of the requests, by chance; it can do what `limit` workers can."""
 
-    def __init__(self, limit: int, share: float) -> None:
+    def __init__(self, limit: int, share: float, seed: int = 7) -> None:
         super().__init__(limit)
         self.share = share
-        self.random = random.Random(7)
+        self.random = random.Random(seed)
 
     def accepts(self, now: float) -> bool:
         return self.random.random() >= self.share and super().accepts(now)

@@ -39,9 +39,20 @@ class Driver:
             self.round(**options)
         return self.limit.limit
 
+    def end_slow_start(self):
+        """As few refusals as do it, with as many in flight as may be."""
+        count = self.enter()
+        self.refused(min(count, 6))
+        for _ in range(count - 6):
+            self.limit.dropped()
+        return self.refuse(6 - count) if count < 6 else self.limit.limit
+
     def refuse(self, count=1):
         for _ in range(count):
             assert self.limit.try_enter(self.now)
+        return self.refused(count)
+
+    def refused(self, count):
         for _ in range(count):
             self.limit.overloaded(self.now, 0.0)
         return self.limit.limit
@@ -125,12 +136,8 @@ def test_a_limit_that_is_not_used_does_not_grow(most, limit):
 
 def test_growth_after_a_cut_is_additive():
     driver = Driver(initial=100)
-    driver.enter()
-    driver.limit.overloaded(0.0)
+    assert driver.end_slow_start() == 75
     driver.now += 0.2
-    for _ in range(99):
-        driver.limit.dropped()
-    assert driver.limit.limit == 75
     # Larger steps below the limit that was too high, smaller ones beyond.
     assert [driver.rounds(1) for _ in range(3)] == [82, 90, 95]
     assert driver.rounds(10) == 95
@@ -140,8 +147,7 @@ def test_growth_after_a_cut_is_additive():
 
 def test_a_round_after_a_cut_has_at_least_25_successes():
     driver = Driver(initial=4)
-    driver.refuse(4)
-    assert driver.limit.limit == 3
+    assert driver.end_slow_start() == 3
     driver.now += 30.0
     assert driver.rounds(8) == 3
     assert driver.rounds(1) == 4
@@ -191,7 +197,7 @@ def test_the_cooldown_is_twice_the_median_latency():
         assert driver.limit.try_enter(0.0)
         driver.limit.succeeded(0.0, latency)
     driver.now = 50.0
-    assert driver.refuse() == 7
+    assert driver.end_slow_start() == 7
     driver.now = 50.99
     assert driver.refuse() == 7
     driver.now = 51.01
@@ -201,13 +207,69 @@ def test_the_cooldown_is_twice_the_median_latency():
 def test_what_was_sent_before_a_cut_does_not_cut_again():
     driver = Driver(initial=100)
     driver.enter()
-    driver.limit.overloaded(1.0, 1.0)
+    for _ in range(6):
+        driver.limit.overloaded(1.0, 1.0)
     assert driver.limit.limit == 75
     driver.limit.overloaded(5.0, 4.5)
     assert driver.limit.limit == 75
     driver.limit.overloaded(5.0, 3.5)
     assert driver.limit.limit == 56
-    assert driver.limit.in_flight == 97
+    assert driver.limit.in_flight == 92
+
+
+def test_a_few_refusals_do_not_end_the_slow_start():
+    driver = Driver(initial=10, maximum=1_000)
+    assert driver.refuse(5) == 10
+    assert driver.rounds(1) == 20
+    # Every 25 successes make up for one more.
+    assert driver.rounds(3) == 160
+    assert driver.refuse(5) == 160
+    assert driver.refuse(1) == 120
+    # From then on each of them counts.
+    driver.now += 1.0
+    assert driver.refuse(1) == 90
+
+
+def by_chance(driver, rounds, one_of):
+    """Rounds in which one of so many requests is refused, whatever the limit; return the limits."""
+    limits, number = [], 0
+    for _ in range(rounds):
+        count = driver.enter()
+        driver.now += LATENCY
+        for _ in range(count):
+            number += 1
+            if number % one_of:
+                driver.limit.succeeded(driver.now, LATENCY)
+            else:
+                driver.limit.overloaded(driver.now, LATENCY)
+        limits.append(driver.limit.limit)
+    return limits
+
+
+@pytest.mark.parametrize("one_of", [3, 5, 10])
+def test_a_limit_that_makes_no_difference_to_the_share_of_refusals_is_put_up_again(one_of):
+    driver = Driver(initial=40, maximum=100)
+    limits = by_chance(driver, 100, one_of)
+    assert min(limits) <= 0.5 * 40, "lower limits are tried"
+    assert limits[-1] == 100, "but they are no help"
+    # For ten seconds; then it is tried again.
+    assert min(by_chance(driver, 100, one_of)) == 100
+    assert min(by_chance(driver, 200, one_of)) < 80
+
+
+def test_more_refusals_than_usual_count_again():
+    driver = Driver(initial=40, maximum=100)
+    assert by_chance(driver, 100, 10)[-1] == 100
+    # Now there are only 30 places.
+    for _ in range(12):
+        count = driver.enter()
+        driver.now += LATENCY
+        for index in range(count):
+            if index < 30:
+                driver.limit.succeeded(driver.now, LATENCY)
+            else:
+                driver.limit.overloaded(driver.now, LATENCY)
+    assert driver.limit.limit <= 40
 
 
 def test_the_minimum_holds():
@@ -273,7 +335,7 @@ EVENTS = st.lists(
 def test_invariants(events, bounds):
     minimum, initial, maximum = bounds
     limit = AdaptiveLimit(AdaptiveConcurrency(initial=initial, minimum=minimum, maximum=maximum))
-    now, in_flight, cuts = 0.0, 0, []
+    now, in_flight, cuts, levels = 0.0, 0, [], {initial}
     for kind, step, latency in events:
         now += step
         before = limit.limit
@@ -289,7 +351,9 @@ def test_invariants(events, bounds):
                 assert kind == "succeeded" or limit.limit == before
             elif kind == "overloaded":
                 limit.overloaded(now, latency)
-                assert limit.limit in (before, max(minimum, int(before * 0.75)))
+                # Cut, left alone, or put up to where it was before.
+                assert limit.limit >= max(minimum, int(before * 0.75))
+                assert limit.limit in (before, int(before * 0.75), minimum, *levels)
                 if limit.limit < before:
                     cuts.append(now)
             elif kind == "troubled":
@@ -298,6 +362,7 @@ def test_invariants(events, bounds):
             else:
                 limit.dropped()
                 assert limit.limit == before
+        levels.add(limit.limit)
         assert limit.in_flight == in_flight
         assert minimum <= limit.limit <= maximum
         if limit.limit != before:

@@ -1,9 +1,12 @@
 """What adaptive concurrency and the shared pause make of servers whose limits nobody knows, on virtual time."""
 
+import random
+
 import pytest
 
 from pynector._policies.adaptive import AdaptiveConcurrency
 from unit.simulation import (
+    AUTO,
     BrokenServer,
     BucketServer,
     FlakyServer,
@@ -77,6 +80,34 @@ def test_a_limit_to_the_requests_at_once_is_kept_by_a_fixed_number(retry_after: 
 def test_refusals_that_mean_nothing_do_not_bring_everything_to_a_halt() -> None:
     result = Simulation(FlakyServer(10, 0.05), items=5_000, latency=QUICK, concurrency=10, seed=1).run()
     check(result, 5_000, share=0.3)
+
+
+@pytest.mark.parametrize(("concurrency", "items"), [(10, 2_000), (50, 5_000), (AUTO, 10_000)])
+@pytest.mark.parametrize(("share", "slower"), [(0.02, 1.3), (0.1, 2.0), (0.3, 4.0)])
+def test_refusals_by_chance_cost_hardly_more_than_their_own_waits(
+    concurrency: int | AdaptiveConcurrency, items: int, share: float, slower: float
+) -> None:
+    def seconds(share: float) -> float:
+        runs = [
+            Simulation(
+                FlakyServer(1_000, share, seed), items=items, latency=QUICK, concurrency=concurrency, seed=seed
+            ).run()
+            for seed in (1, 2, 3)
+        ]
+        assert all(run.done == items for run in runs)
+        return sum(run.seconds for run in runs)
+
+    assert seconds(share) <= slower * seconds(0.0)
+
+
+def test_a_hidden_limit_is_kept_although_some_are_refused_by_chance() -> None:
+    class Both(WindowServer):
+        chance = random.Random(5)
+
+        def accepts(self, now: float) -> bool:
+            return self.chance.random() >= 0.02 and super().accepts(now)
+
+    check(Simulation(Both(100), items=5_000, latency=QUICK, concurrency=20, seed=1).run(), 5_000, share=0.7)
 
 
 def test_a_server_that_refuses_everything_for_a_while_is_asked_seldom_and_then_fast_again() -> None:

@@ -69,16 +69,32 @@ def test_the_wait_of_a_refused_request_is_never_zero_and_doubles(retry_after, ra
     assert waits[2] >= 2 * waits[1] * 0.99
 
 
-def test_everybody_waits_for_a_moment_even_if_the_server_names_no_time():
+@pytest.mark.parametrize("retry_after", [None, 0.0])
+def test_everybody_waits_for_a_moment_if_several_are_refused_one_after_the_other(retry_after):
     pause = Pause()
-    refuse(pause, 10.0)
+    for _ in range(4):
+        assert pause.delay(10.0, 0.5) == 0.0
+        refuse(pause, 10.0, retry_after=retry_after)
     assert 0.0 < pause.delay(10.0, 0.5) <= 0.02
     assert pause.delay(10.02, 0.5) == 0.0
+
+
+@pytest.mark.parametrize("retry_after", [None, 0.0])
+def test_nobody_waits_for_one_that_is_refused_among_others_that_are_not(retry_after):
+    pause = Pause()
+    for step in range(200):
+        now = 10.0 + step / 100
+        assert pause.delay(now, 0.5) == 0.0
+        refuse(pause, now, retry_after=retry_after)
+        pause.answered()
 
 
 def test_that_moment_doubles_while_nothing_is_accepted():
     pause = Pause()
     now, holds = 10.0, []
+    refuse(pause, now)
+    # It is over, and nothing was accepted since.
+    now += 0.021
     for _ in range(12):
         refuse(pause, now)
         wait = pause.delay(now, 0.0)
@@ -88,6 +104,8 @@ def test_that_moment_doubles_while_nothing_is_accepted():
     assert holds[-1] <= 2.0
     assert sum(holds) > 5.0
     pause.answered()
+    refuse(pause, now)
+    now += 0.021
     refuse(pause, now)
     assert pause.delay(now, 0.0) == pytest.approx(holds[0])
 
@@ -159,6 +177,38 @@ def test_nothing_is_learnt_from_requests_that_were_not_counted():
     assert offer(pause, 50.02, 51.02, 1_000) == 1_000
     assert pause.is_active(55.0)
     assert not pause.is_active(61.0)
+
+
+@pytest.mark.parametrize("one_of", [3, 10, 30])
+def test_a_pace_that_makes_no_difference_to_the_share_of_refusals_is_given_up(one_of):
+    pause, number, paced = Pause(), 0, []
+
+    def run(start, end):
+        nonlocal number
+        for step in range(round((end - start) * 1_000)):
+            now = start + step / 1_000
+            if pause.delay(now, 0.5):
+                paced.append(now)
+                continue
+            pause.sent(now)
+            number += 1
+            if number % one_of:
+                pause.answered()
+            else:
+                refuse(pause, now)
+
+    run(0.0, 4.0)
+    assert paced, "a pace is tried"
+    assert paced[-1] < 3.5, "but it is no help"
+    paced.clear()
+    run(4.0, 10.0)
+    assert not paced
+    # It is tried again, and after a `Retry-After` everybody waits as ever.
+    refuse(pause, 10.0, retry_after=0.5)
+    run(10.001, 10.4)
+    assert len(paced) == pytest.approx(399, abs=2)
+    run(10.501, 20.0)
+    assert paced[-1] > 11.0
 
 
 def test_refusals_by_chance_leave_a_share_of_the_pace():

@@ -132,7 +132,7 @@ async def run_attempts(
         record.attempts += 1
         try:
             # A call less for nearly all: this is on the way of every request.
-            if pacer is None or lane is None or not (pacer.guards or lane.paused):
+            if pacer is None or lane is None or not (pacer.guards or (lane.paused and policy.max_retries)):
                 answer = await transport.attempt(prepared, record)
             else:
                 answer = await pacer.attempt(transport, lane, prepared, record)

@@ -86,9 +86,8 @@ class AsyncSender:
         self._retry = retry
         self._rate_limit = rate_limit
         self._breaker = breaker
-        self._pacer = (
-            None if rate_limit is None and breaker is None else AsyncPacer(rate_limit=rate_limit, breaker=breaker)
-        )
+        # Also without a limit: what a server has said to a batch holds single requests back as well.
+        self._pacer = AsyncPacer(rate_limit=rate_limit, breaker=breaker)
         self._log = log
         self._owner = owner
         self._connecting = Lock()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeGuard
 
 from ..errors import ConfigurationError
+from .trial import Trial
 
 AUTO: Final = "auto"
 
@@ -22,9 +23,10 @@ def _is_count(value: object) -> TypeGuard[int]:
 class AdaptiveConcurrency:
     """Let the answers of the server decide how many requests are in flight.
 
-    The limit starts at `initial` and doubles while all goes well. A 429, a 529 or another sign of overload
-    takes a quarter of it away; from then on it grows in small steps, and only while it is used. Failures of
-    the server (5xx) and time-outs stop its growth for a moment.
+    The limit starts at `initial` and doubles while all goes well, but for a few refusals. More of them (429, 529 or
+    another sign of overload) take a quarter of it away; from then on each does, and it grows in small steps, only
+    while it is used. If lower limits make no difference to the share of refusals, it is put up again, and refusals
+    are no matter for a while. Failures of the server (5xx) and time-outs stop its growth for a moment.
 
     Args:
         initial: The limit to start with.
@@ -80,6 +82,10 @@ def coerce_concurrency(
 
 # The figures come from simulating servers with a hidden limit, which the tests repeat.
 _CUT: Final = 0.75
+_CREDIT: Final = 5.0  # refusals that do not end the slow start
+_CREDIT_PER_SUCCESS: Final = 0.04  # nor do 4 of 100, for any time
+_LOW: Final = 0.5
+_CLEAN: Final = 500  # successes without a refusal, after which the next one is another story
 _COOLDOWN_MIN: Final = 0.1  # seconds; with 1.0, four of ten requests are refused on the way down
 _COOLDOWN_LATENCIES: Final = 2.0
 _SATURATED: Final = 0.8
@@ -116,6 +122,8 @@ class AdaptiveLimit:
     __slots__ = (
         "_calm",
         "_ceiling",
+        "_clean",
+        "_credit",
         "_cut_at",
         "_latencies",
         "_patience",
@@ -124,6 +132,10 @@ class AdaptiveLimit:
         "_policy",
         "_slow_start",
         "_successes",
+        "_top",
+        "_trial",
+        "_trial_at",
+        "_was_slow_start",
         "history",
         "in_flight",
         "limit",
@@ -140,6 +152,12 @@ class AdaptiveLimit:
         self._cut_at = self._calm = -math.inf  # when it was cut, and from when on what is sent counts
         self._ceiling = 0  # how many were in flight when it was cut
         self._patience = _PATIENCE_MIN
+        self._credit = _CREDIT
+        self._clean = 0
+        self._trial = Trial()
+        self._trial_at = -math.inf  # what was sent before does not count
+        self._top = self.limit  # the highest limit of the trial
+        self._was_slow_start = False  # whether the first cut in it ended the slow start
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
 
     def try_enter(self, now: float) -> bool:
@@ -165,6 +183,9 @@ class AdaptiveLimit:
         """
         self.in_flight -= 1
         self._latencies.append(latency)
+        self._clean += 1
+        self._credit = min(_CREDIT, self._credit + _CREDIT_PER_SUCCESS)
+        self._compare(now - latency, now)
         if not first_attempt or now - latency < self._calm:
             return
         self._successes += 1
@@ -176,14 +197,17 @@ class AdaptiveLimit:
             self._begin_round()
 
     def overloaded(self, now: float, latency: float = 0.0) -> None:
-        """The server has too much to do: 429, 529, or 503 with `Retry-After`. Cuts the limit, once for each cooldown.
+        """The server has too much to do: 429, 529, or 503 with `Retry-After`.
+
+        Cuts the limit, once for each cooldown, unless this may be by chance.
 
         Args:
             now: The time.
             latency: Seconds since the request was sent: what was sent before a cut does not cut again.
         """
+        by_chance = self._may_be_by_chance(now, latency)
         # The cheap half of the question first: in a storm of refusals this is all that most of them cost.
-        if now - latency >= self._cut_at and now >= self._cut_at + _COOLDOWN_MIN:
+        if not by_chance and now - latency >= self._cut_at and now >= self._cut_at + _COOLDOWN_MIN:
             cooldown = self._cooldown()
             if now >= self._cut_at + cooldown:
                 self._cut(now, cooldown)
@@ -211,14 +235,55 @@ class AdaptiveLimit:
         return max(_COOLDOWN_MIN, _COOLDOWN_LATENCIES * median)
 
     def _cut(self, now: float, cooldown: float) -> None:
-        self._slow_start = False
         # Refused again for trying more than there was room for the last time: wait longer for the next try.
         again = self._plateau < self.limit <= self._ceiling * _NEAR
         self._patience = min(_PATIENCE_MAX, self._patience * 2.0) if again else _PATIENCE_MIN
+        self._top = max(self._top, self.limit)
+        self._was_slow_start = self._was_slow_start or self._slow_start
+        self._slow_start = False
+        self._credit = 0.0
         self._ceiling = min(self.limit, max(self._peak, self._peak_before))
         self._cut_at = now
         self._calm = now + cooldown
         self._set(now, max(self._policy.minimum, int(self.limit * _CUT)))
+        self._begin_round()
+
+    def _may_be_by_chance(self, now: float, latency: float) -> bool:
+        if self._clean >= _CLEAN:
+            self._begin_trial(now)
+        self._clean = 0
+        self._credit = max(-1.0, self._credit - 1.0)
+        low = self._compare(now - latency, now)
+        helps = self._trial.refused(now, held=low) if now - latency >= self._trial_at else None
+        if helps is False:
+            self._undo(now)
+        elif helps and self.limit > self._policy.minimum:
+            # What it was before is no measure any more. At the minimum there is nothing else to compare with.
+            self._begin_trial(now)
+        return low or (self._slow_start and self._credit >= 0.0) or self._trial.is_off(now)
+
+    def _begin_trial(self, now: float) -> None:
+        self._trial.restart()
+        self._trial_at = now
+        self._top = self.limit
+        self._was_slow_start = False
+
+    def _compare(self, sent: float, now: float) -> bool:
+        """Count an answer; say whether it may tell if a lower limit helps.
+
+        It may at a limit so low that a server with room for some of what was sent before has room for all of it.
+        """
+        low = sent >= self._calm and self.limit <= self._top * (1.0 - self._trial.share) * _LOW
+        if sent >= self._trial_at:
+            self._trial.sent(now, held=low)
+        return low
+
+    def _undo(self, now: float) -> None:
+        """Lower limits were no help: forget that there were any."""
+        self._set(now, max(self.limit, self._top))
+        self._slow_start = self._was_slow_start
+        self._credit = _CREDIT
+        self._ceiling = 0
         self._begin_round()
 
     def _begin_round(self) -> None:

@@ -1,19 +1,25 @@
 """The pause that everything with one origin and credential shares once its server has refused requests.
 
-A refusal (429, 529, 503 with `Retry-After`) stops all of them: until the time that the server names, or for a moment.
-That alone would be stop and go: whoever sends twice as fast as the server allows is refused half of the time, or
-waits half of the time. So a `Pause` also learns the pace at which the server does answer, and lets requests go at
-that pace afterwards. A limit to the requests at once (`adaptive.py`) cannot do this: a server that takes 20 requests
-a second and answers each in 20 ms is asked too often by a single one at a time.
+A refusal (429, 529, 503 with `Retry-After`) stops all of them until the time that the server names; without one, for
+a moment if nothing is accepted meanwhile. That alone would be stop and go: whoever sends twice as fast as the server
+allows is refused half of the time, or waits half of the time. So a `Pause` also learns the pace at which the server
+does answer, and lets requests go at that pace afterwards. A limit to the requests at once (`adaptive.py`) cannot do
+this: a server that takes 20 requests a second and answers each in 20 ms is asked too often by a single one at a time.
+
+A server that refuses some requests by chance cannot be helped by that, and is not: see `Trial`.
 """
 
 import math
 from typing import Final
 
+from .trial import Trial
+
 # The figures come from simulating servers with a hidden limit, which the tests repeat. All are seconds but for
 # doublings and shares.
-_HOLD: Final = 0.02  # everybody's wait after a refusal without `Retry-After`, doubling while nothing is accepted
+_HOLD: Final = 0.02  # the first wait of everybody without `Retry-After`, doubling while nothing is accepted
 _HOLD_MAX: Final = 2.0
+_IN_A_ROW: Final = 4  # refusals that stop everybody
+_IN_A_ROW_BY_CHANCE: Final = 8
 _ITEM_WAIT: Final = 0.05  # the wait of the refused request itself, doubling each time that it is refused
 _ITEM_DOUBLINGS: Final = 6
 _SPREAD: Final = 0.1  # the share of a pause by which it is longer for some than for others
@@ -24,6 +30,8 @@ _ATTENTION: Final = 10.0  # how long after a refusal requests are counted
 _JUST_NOW: Final = 0.5
 _SHARE_OF_ONE: Final = 1 / 64
 _TOO_MANY: Final = 0.2
+_TRIAL: Final = 1.0  # how long a pace is tried before it is judged
+_PATIENCE: Final = 0.5  # between two lessons of refusals that the pace should have avoided
 
 
 class Pause:
@@ -37,24 +45,30 @@ class Pause:
     __slots__ = (
         "_count",
         "_held_back",
+        "_moment",
         "_next",
         "_pace",
         "_refused",
+        "_row",
         "_share",
         "_spread",
         "_streak",
         "_tail",
+        "_trial",
         "_until",
     )
 
     def __init__(self) -> None:
         self._until = -math.inf  # nobody goes before
         self._spread = 0.0
-        self._streak = 0
+        self._row = 0  # refusals, and no answer in between
+        self._streak = 0  # moments with refusals, and none with an answer
+        self._moment = -math.inf  # when the last of them ends
         self._refused = -math.inf
         self._share = 0.0  # of the requests, how many are refused: the newer ones count for more
         self._count = _LastSecond()
         self._pace = _Pace()
+        self._trial = Trial(_TRIAL)
         self._next = -math.inf  # when the pace lets the next one go
         self._tail = -math.inf  # when it lets the last one go of those that wait
         self._held_back = -math.inf
@@ -95,13 +109,17 @@ class Pause:
         """A request goes now."""
         self._count.add(now)
         pace = self._pace.at(now)
+        low = self._pace.is_low(now)
+        # What goes at a pace that is no longer low, or not known to be, proves nothing either way.
+        if low or pace == math.inf:
+            self._trial.sent(now, held=low)
         if pace < math.inf:
             # Whoever sleeps wakes up late: what that costs is made up for, but not what was never asked for.
             self._next = max(self._next, now - _CATCH_UP) + 1.0 / pace
 
     def answered(self) -> None:
         """A request was not refused, whatever else became of it."""
-        self._streak = 0
+        self._streak = self._row = 0
         self._share -= self._share * _SHARE_OF_ONE
 
     def refused(self, now: float, *, retry_after: float | None, refusals: int, rand: float) -> float:
@@ -119,23 +137,38 @@ class Pause:
         self._count.remove(now)
         self._refused = now
         self._share += (1.0 - self._share) * _SHARE_OF_ONE
-        if now >= self._until:
+        low = now >= self._until and self._pace.is_low(now)
+        counts = low or now < self._until or self._pace.at(now) == math.inf
+        if counts and self._trial.refused(now, held=low) is False:
+            self._pace.forget()
+        self._row += 1
+        if now >= self._moment:
             # Refusals of one moment have one cause: only the first of them counts.
             self._streak += 1
-            if self._streak == 1 and self._count.is_known(now):
-                # Otherwise nothing was accepted since the last one, which says nothing about the pace.
-                held_back = now - self._held_back < _JUST_NOW
-                too_fast = self._share > _TOO_MANY
-                self._pace.learn(now, self._count, held_back=held_back, too_fast=too_fast, cost=retry_after or 0.0)
+            # By chance, many are refused at a pace that is low. It would go down with each, before it can be judged.
+            if self._streak == 1 and not (low and self._pace.age(now) < _PATIENCE):
+                self._learn(now, retry_after or 0.0)
             # Doubling: it takes few requests to find out when a server that refuses everything is back.
-            self._stop(now + min(_HOLD_MAX, _HOLD * 2.0 ** min(self._streak - 1, 30)) * (1.0 + rand) / 2)
+            self._moment = now + min(_HOLD_MAX, _HOLD * 2.0 ** min(self._streak - 1, 30)) * (1.0 + rand) / 2
+        in_a_row = _IN_A_ROW_BY_CHANCE if self._trial.is_off(now) else _IN_A_ROW
+        if (self._streak > 1 or self._row >= in_a_row) and self._moment > self._until:
+            # One that is refused among others that are not is no reason to stop them.
+            self._stop(self._moment)
             self._spread = 0.0
         if retry_after and now + retry_after > self._until:
-            self._stop(now + retry_after)
+            self._moment = now + retry_after
+            self._stop(self._moment)
             self._spread = min(_SPREAD_MAX, _SPREAD * retry_after)
             self._count.restart(self._until)
         own = _ITEM_WAIT * 2.0 ** min(refusals - 1, _ITEM_DOUBLINGS) * (1.0 + rand) / 2
         return max(own, self._until - now + self._spread * rand)
+
+    def _learn(self, now: float, cost: float) -> None:
+        # If nothing was accepted since the last refusal, this one says nothing about the pace.
+        if self._count.is_known(now) and not self._trial.is_off(now):
+            held_back = now - self._held_back < _JUST_NOW
+            self._pace.learn(now, self._count, held_back=held_back, too_fast=self._share > _TOO_MANY, cost=cost)
+            self._pace.begin(now)
 
     def _stop(self, until: float) -> None:
         self._until = self._next = self._tail = until
@@ -177,8 +210,20 @@ class _Pace:
         self._seen = self._best = 0.0
 
     def begin(self, now: float) -> None:
-        """Count the growth from `now` on: there was a pause."""
+        """Count the growth from `now` on: there was a refusal, or a pause."""
         self._begin = now
+
+    def age(self, now: float) -> float:
+        """For how many seconds it has grown."""
+        return now - self._begin
+
+    def is_low(self, now: float) -> bool:
+        """Whether it is below the estimate: a server that counts requests has no reason to refuse any."""
+        return self._settled and self._rate < math.inf and now - self._begin < self._probe
+
+    def forget(self) -> None:
+        """Let requests go at any pace."""
+        self._rate = math.inf
 
     def at(self, now: float) -> float:
         """The pace at a time, in requests per second; infinity for any."""

@@ -1,4 +1,4 @@
-"""Waking one task from any thread and any event loop."""
+"""Waking one waiter from anywhere."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ __all__ = ["Alarm"]
 
 
 class Alarm:
-    """Wakes the task that made it. Wake-ups may be spurious: who waits looks at its own condition again.
+    """Wakes whoever has made it and waits. Wake-ups may be spurious: look at the condition again.
 
     Example:
         ```python
@@ -33,7 +33,7 @@ class Alarm:
             self._schedule = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
 
     def ring(self) -> None:
-        """End the wait that is under way, or the next one; from any thread. A loop that has ended hears nothing."""
+        """End the wait that is under way, or the next one; from any thread."""
         with suppress(RuntimeError):  # what trio raises there is one as well
             self._schedule(self._ring)
 

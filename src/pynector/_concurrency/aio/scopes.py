@@ -152,5 +152,5 @@ def current_effective_deadline() -> float:
 
 
 def deadline_reader() -> Callable[[], float]:
-    """`current_effective_deadline` for who asks often, always on the event loop that runs now."""
+    """`current_effective_deadline` for who asks often, and always from where this was called."""
     return current_token().backend_class.current_effective_deadline

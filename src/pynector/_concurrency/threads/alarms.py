@@ -1,4 +1,4 @@
-"""Waking one thread from any other."""
+"""Waking one waiter from anywhere."""
 
 from math import inf
 
@@ -9,7 +9,7 @@ __all__ = ["Alarm"]
 
 
 class Alarm:
-    """Wakes the thread that waits. Wake-ups may be spurious: who waits looks at its own condition again.
+    """Wakes whoever has made it and waits. Wake-ups may be spurious: look at the condition again.
 
     Example:
         ```python

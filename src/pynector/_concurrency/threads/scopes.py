@@ -285,5 +285,5 @@ def current_effective_deadline() -> float:
 
 
 def deadline_reader() -> Callable[[], float]:
-    """`current_effective_deadline` for who asks often."""
+    """`current_effective_deadline` for who asks often, and always from where this was called."""
     return current_effective_deadline
