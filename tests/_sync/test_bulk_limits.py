@@ -335,3 +335,24 @@ def test_single_requests_wait_as_well(no_leaks: None) -> None:
             assert [outcome.state for outcome in run] == ["ok"]
     assert moments["/patient"] > moments["refused"] + 0.99
     assert moments["/at-once"] < moments["refused"] + 0.9
+
+
+def test_limits_are_learnt_from_headers(no_leaks: None) -> None:
+    """The server says that it takes two in a second, and has taken all it takes for now."""
+    moments: list[float] = []
+
+    def app(request: ServerRequest) -> ServerResponse:
+        moments.append(time.monotonic())
+        headers = (
+            ("x-ratelimit-limit-requests", "120"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "1m0s"),
+        )
+        return ServerResponse.json({}, 200, headers)
+
+    with LocalServer(app) as server:
+        with Pynector(base_url=server.url, rate_limit=RateLimit(learn_headers=True)) as client:
+            result = client.batch_request(indexes(3), max_concurrency=1)
+        assert [outcome.state for outcome in result.outcomes] == ["ok"] * 3
+        assert 0.4 < moments[1] - moments[0] < 5
+        assert 0.4 < moments[2] - moments[1] < 5
