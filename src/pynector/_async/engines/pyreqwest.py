@@ -237,8 +237,9 @@ class AsyncPyreqwestEngine:
     ) -> NoReturn:
         """Raise what went wrong before there was an answer."""
         if deadline != inf and current_time() >= deadline - (0.01 if reqwest.timed_out(exc) else 0.0):
-            # It was the deadline of the caller, whose own error is the one to be seen.
-            await sleep_until(deadline)
+            # It was the deadline of the caller, whose own error is the one to be seen. On an event loop that comes by a
+            # timer, which this one is later than.
+            await sleep_until(max(deadline, current_time()) + 0.001)
             await checkpoint_if_cancelled()
         if record.unanswered and not reqwest.was_sent(exc):
             record.unsent(doubt)

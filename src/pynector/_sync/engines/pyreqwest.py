@@ -234,8 +234,9 @@ class PyreqwestEngine:
     def _explain(self, exc: Exception, wire: WireRequest, record: Record, deadline: float, doubt: bool) -> NoReturn:
         """Raise what went wrong before there was an answer."""
         if deadline != inf and current_time() >= deadline - (0.01 if reqwest.timed_out(exc) else 0.0):
-            # It was the deadline of the caller, whose own error is the one to be seen.
-            sleep_until(deadline)
+            # It was the deadline of the caller, whose own error is the one to be seen. On an event loop that comes by a
+            # timer, which this one is later than.
+            sleep_until(max(deadline, current_time()) + 0.001)
             checkpoint_if_cancelled()
         if record.unanswered and not reqwest.was_sent(exc):
             record.unsent(doubt)
