@@ -123,7 +123,7 @@ async def test_progress(
         with pytest.raises(KeyError):
             await client.download("/drip?n=3", tmp_path / "b", progress=stop)
         with pytest.raises(errors.ConfigurationError, match="progress"):
-            await client.download("/drip?n=3", tmp_path / "b", progress=5)  # type: ignore[arg-type]
+            await client.download("/drip?n=3", tmp_path / "b", progress=5)
     assert in_folder(tmp_path) == ["a"]
 
 

@@ -1,58 +1,25 @@
 """The engine `pyreqwest`: what it does on its own, and what it can't do."""
 
-import gc
 import logging
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from pynector import AsyncPynector, RetryPolicy, errors
-from pynector._concurrency.aio.clock import sleep
-from pynector._concurrency.aio.scopes import CancelScope, fail_after, move_on_after
-from pynector._concurrency.aio.tasks import create_task_group
+from pynector._concurrency.aio.scopes import move_on_after
 from pynector.testing import LocalServer
-from pynector.transport.http import AsyncHTTPTransport, HttpMessage
-from servers.proxy import ProxyServer
-from servers.scripted import Connection, Script, ScriptedServer, http_response
-
-OK = http_response(b"good")
-
+from servers.scripted import Connection, ScriptedServer
+from servers.scripts import good
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("pyreqwest")]
 
 
 def client_of(url: str, **options: Any) -> AsyncPynector:
     return AsyncPynector(base_url=url, engine="pyreqwest", **{"retry": None, **options})
-
-
-def good(conn: Connection) -> None:
-    try:
-        while True:
-            conn.read_request()
-            conn.send(OK)
-    except EOFError:
-        pass
-
-
-def answer(data: bytes) -> Script:
-    def script(conn: Connection) -> None:
-        conn.read_request()
-        conn.send(data)
-        conn.wait()
-
-    return script
-
-
-def silent(conn: Connection) -> None:
-    conn.read_request()
-    conn.wait()
 
 
 # What is on the wire
@@ -214,190 +181,6 @@ async def test_answers_that_are_wrong(
             assert (await client.get("/next", retry=RetryPolicy(max_retries=2))).content == b"good"
 
 
-# Connections that fail
-
-
-async def test_what_was_not_sent_is_known(no_leaks: None) -> None:
-    with ScriptedServer(good) as server:
-        url = server.url
-    async with client_of(url) as client:
-        with pytest.raises(errors.ConnectionRefusedError) as caught:
-            await client.post("/x", json=1)
-        assert caught.value.sent is False
-        assert caught.value.url == f"{url}/x"
-        outcome = (await client.batch_request([{"path": "/x", "method": "POST"}])).outcomes[0]
-        assert outcome.state == "failed"
-
-
-async def test_a_reset_after_the_request_leaves_it_unknown(no_leaks: None) -> None:
-    def reset(conn: Connection) -> None:
-        conn.read_request()
-        conn.reset()
-
-    with ScriptedServer(reset, reset) as server:
-        async with client_of(server.url) as client:
-            with pytest.raises(errors.ConnectionError) as caught:
-                await client.post("/x", json=1)
-            assert caught.value.sent
-            outcome = (await client.batch_request([{"path": "/x", "method": "POST"}])).outcomes[0]
-            assert outcome.state == "unknown"
-
-
-async def test_a_hung_connect_is_no_silent_server(no_leaks: None) -> None:
-    def stall(conn: Connection) -> None:
-        conn.wait()
-
-    with ScriptedServer(stall, scheme="https") as server:
-        async with AsyncHTTPTransport(server.url, timeout=0.3, engine="pyreqwest", max_retries=0) as transport:
-            with pytest.raises(errors.ConnectionTimeoutError) as caught:
-                await transport.request(HttpMessage(url="/x"))
-    assert caught.value.phase == "connect"
-    assert caught.value.sent is False
-    with ScriptedServer(silent) as server:
-        async with AsyncHTTPTransport(server.url, timeout=0.3, engine="pyreqwest", max_retries=0) as transport:
-            with pytest.raises(errors.ConnectionTimeoutError) as caught:
-                await transport.request(HttpMessage(url="/x"))
-    assert caught.value.phase == "read"
-    assert caught.value.sent
-
-
-# TLS and proxies
-
-
-async def test_whom_to_trust(tls_server: LocalServer, ca: Path, tmp_path: Path, no_leaks: None) -> None:
-    async with client_of(tls_server.url) as client:
-        with pytest.raises(errors.TLSError, match="UnknownIssuer") as caught:
-            await client.get("/items/1")
-        assert caught.value.sent is False
-    folder = tmp_path / "authorities"
-    folder.mkdir()
-    (folder / "ca.pem").write_bytes(ca.read_bytes())
-    for verify in (ca, str(ca), folder, False):
-        async with client_of(tls_server.url, verify_ssl=verify) as client:
-            assert (await client.get("/items/1")).json()["id"] == 1
-
-
-async def test_the_environment_names_whom_to_trust(
-    tls_server: LocalServer, ca: Path, monkeypatch: pytest.MonkeyPatch, no_leaks: None
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
-    async with client_of(tls_server.url) as client:
-        assert (await client.get("/items/1")).json()["id"] == 1
-    async with client_of(tls_server.url, trust_env=False) as client:
-        with pytest.raises(errors.ConfigurationError, match=r"SSL_CERT_FILE.*engine='httpx'"):
-            await client.get("/items/1")
-    monkeypatch.setenv("SSL_CERT_FILE", str(ca.parent / "missing.pem"))
-    with pytest.raises(errors.ConfigurationError, match=r"SSL_CERT_FILE=.*missing\.pem"):
-        async with client_of(tls_server.url):
-            pass
-
-
-async def test_a_client_certificate(authority: trustme.CA, ca: Path, tmp_path: Path, no_leaks: None) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    context.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(context)
-    mine = authority.issue_cert("client@example.com")
-    certificate, key, both = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "both.pem"
-    mine.cert_chain_pems[0].write_to_path(certificate)
-    mine.private_key_pem.write_to_path(key)
-    mine.private_key_and_cert_chain_pem.write_to_path(both)
-    with LocalServer(ssl_context=context) as server:
-        for cert in ((str(certificate), str(key)), str(both)):
-            async with client_of(server.url, verify_ssl=ca, cert=cert) as client:
-                assert (await client.get("/items/1")).json()["id"] == 1
-        async with client_of(server.url, verify_ssl=ca) as client:
-            with pytest.raises(errors.TransportError):
-                await client.get("/items/1")
-
-
-@pytest.mark.parametrize("user", [None, "me:se%2Fcret"])
-async def test_a_proxy(
-    server: LocalServer, tls_server: LocalServer, ca: Path, user: str | None, no_leaks: None
-) -> None:
-    with ProxyServer(user="me:se/cret" if user else None) as proxy:
-        url = proxy.url_for(user) if user else proxy.url
-        async with client_of("", proxy=url, verify_ssl=ca) as client:
-            assert (await client.get(f"{server.url}/items/1")).json()["id"] == 1
-            assert (await client.get(f"{tls_server.url}/items/2")).json()["id"] == 2
-        assert [seen.method for seen in proxy.seen] == ["GET", "CONNECT"]
-
-
-async def test_a_proxy_that_refuses(tls_server: LocalServer, no_leaks: None) -> None:
-    with ProxyServer(user="me:secret") as proxy:
-        async with client_of(tls_server.url, proxy=proxy.url_for("me:wrong"), verify_ssl=False) as client:
-            with pytest.raises(errors.HTTPProxyError) as caught:
-                await client.get("/items/1")
-        assert caught.value.sent is False
-        assert "wrong" not in str(caught.value)
-
-
-async def test_proxies_of_the_environment(server: LocalServer, monkeypatch: pytest.MonkeyPatch, no_leaks: None) -> None:
-    with ProxyServer() as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        for options, used in (({}, 1), ({"trust_env": False}, 1)):
-            async with client_of(server.url, **options) as client:
-                await client.get("/items/1")
-            assert len(proxy.seen) == used
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        async with client_of(server.url) as client:
-            await client.get("/items/1")
-        assert len(proxy.seen) == 1
-
-
-# Cancellation and deadlines
-
-
-async def test_a_scope_that_is_cancelled_is_left_at_once(no_leaks: None) -> None:
-    with ScriptedServer(silent, good, silent) as server:
-        async with client_of(server.url, max_connections=1) as client:
-            started = time.monotonic()
-            with move_on_after(0.2) as scope:
-                await client.get("/x")
-            assert scope.cancelled_caught
-            assert 0.15 < time.monotonic() - started < 1
-            # Its permit is free, although nothing has come back; its exchange ended with the deadline.
-            assert (await client.get("/y", headers={"Connection": "close"})).content == b"good"
-            with pytest.raises(TimeoutError):
-                with fail_after(0.2):
-                    await client.get("/silent")
-
-
-async def test_cancelling_a_group(no_leaks: None) -> None:
-    with ScriptedServer(silent, silent, silent) as server:
-        async with client_of(server.url, timeout=1) as client:
-            started = time.monotonic()
-            async with create_task_group() as group:
-                for _ in range(3):
-                    await group.start_soon(client.get, "/x")
-                while len(server.requests) < 3:
-                    await sleep(0.01)
-                started = time.monotonic()
-                group.cancel_scope.cancel()
-            assert time.monotonic() - started < 0.5
-
-
-async def test_the_deadline_of_the_caller_ends_the_exchange(no_leaks: None) -> None:
-    with ScriptedServer(silent) as server:
-        async with client_of(server.url) as client:
-            with pytest.raises(errors.TimeoutError):
-                await client.get("/x", timeout=0.3)
-            started = time.monotonic()
-            while not server.connections[0].closed and time.monotonic() - started < 3:
-                await sleep(0.01)
-            assert time.monotonic() - started < 1
-
-
-async def test_a_cancelled_task_sends_nothing(no_leaks: None) -> None:
-    with ScriptedServer(good) as server:
-        async with client_of(server.url) as client:
-            with CancelScope() as scope:
-                scope.cancel()
-                await client.get("/x")
-            assert scope.cancelled_caught
-        assert server.requests == []
-
-
 # Uploads
 
 
@@ -464,7 +247,7 @@ async def test_large_bodies_of_bytes(server: LocalServer, size: int, no_leaks: N
         assert response.content.count(b"x") >= size
 
 
-# What it can't do, and its life
+# What it can't do, and what it tells
 
 
 @pytest.mark.parametrize(
@@ -500,140 +283,9 @@ async def test_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
 
-async def test_a_client_that_is_not_closed_is_collected_silently(server: LocalServer, no_leaks: None) -> None:
-    client = client_of(server.url)
-    await client.get("/items/1")
-    del client
-    gc.collect()
-
-
 async def test_a_log_line_without_secrets(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "pynector.http"):
         async with client_of(server.url) as client:
             await client.get("/items/1?api_key=hidden")
     assert "GET" in caplog.text
     assert "hidden" not in caplog.text
-
-
-async def test_permits_are_given_in_order(no_leaks: None) -> None:
-    def slow(conn: Connection) -> None:
-        try:
-            while True:
-                conn.read_request()
-                conn.wait(0.03)
-                conn.send(OK)
-        except EOFError:
-            pass
-
-    order: list[int] = []
-    with ScriptedServer(slow, slow, slow) as server:
-        async with client_of(server.url, max_connections=1) as client:
-
-            async def one(number: int) -> None:
-                await client.get("/x")
-                order.append(number)
-
-            async with create_task_group() as group:
-                for number in range(4):
-                    await group.start_soon(one, number)
-                    await sleep(0.01)
-    assert order == [0, 1, 2, 3]
-
-
-async def test_idle_connections_are_kept_beside_those_in_use(server: LocalServer, no_leaks: None) -> None:
-    with LocalServer() as other:
-        async with client_of("", max_connections=1) as client:
-            for _ in range(3):
-                for site in (server, other):
-                    await client.get(f"{site.url}/items/1")
-            assert server.connections.total == other.connections.total == 1
-            assert server.connections.open == other.connections.open == 1
-
-
-async def test_closing_ends_idle_connections_whoever_keeps_a_traceback(no_leaks: None) -> None:
-    ended: list[bool] = []
-    kept: list[BaseException] = []
-
-    def quick(conn: Connection) -> None:
-        conn.read_request()
-        conn.send(OK)
-        ended.append(conn.wait(5))
-
-    with ScriptedServer(silent, quick) as server:
-        async with client_of(server.url, timeout=1, keepalive_expiry=60) as client:
-
-            async def cut_short() -> None:
-                try:
-                    await client.get("/x")
-                except BaseException as error:
-                    kept.append(error)
-                    raise
-
-            async with create_task_group() as group:
-                await group.start_soon(cut_short)
-                while not server.requests:
-                    await sleep(0.01)
-                await client.get("/y")
-                group.cancel_scope.cancel()
-        with move_on_after(6):
-            while not ended:
-                await sleep(0.01)
-        assert ended == [True]
-    assert kept[0].__traceback__ is not None
-
-
-async def test_interim_answers_without_end_end_with_the_deadline(no_leaks: None) -> None:
-    def script(conn: Connection) -> None:
-        conn.read_request()
-        try:
-            while not conn.wait(0.001):
-                conn.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
-        except OSError:
-            pass
-
-    with ScriptedServer(script) as server:
-        async with client_of(server.url) as client:
-            with pytest.raises(errors.TimeoutError):
-                await client.get("/", timeout=0.4)
-
-
-async def test_it_does_not_survive_a_fork_and_says_so(server: LocalServer) -> None:
-    code = f"""
-import os, sys, traceback
-from pynector import Pynector, errors
-
-client = Pynector(base_url={server.url!r}, engine="pyreqwest", retry=None)
-assert client.get("/items/1").json()["id"] == 1
-for attempt in (client.get, Pynector(base_url={server.url!r}, engine="pyreqwest").get):
-    if not os.fork():
-        try:
-            attempt("/items/1")
-        except errors.ConfigurationError as error:
-            os._exit(0 if "fork" in str(error) and "engine='httpx'" in str(error) else 1)
-        except BaseException:
-            traceback.print_exc()
-        os._exit(2)
-    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
-if not os.fork():
-    sys.exit(0)  # the end of the child with all it does
-assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
-assert client.get("/items/2").json()["id"] == 2
-print("well")
-"""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "well\n", done.stderr
-    assert done.returncode == 0
-
-
-async def test_the_interpreter_ends_while_an_exchange_goes_on() -> None:
-    with ScriptedServer(silent) as server:
-        code = f"""
-from pynector import Pynector, errors
-client = Pynector(base_url={server.url!r}, engine="pyreqwest", retry=None)
-try:
-    client.get("/x", timeout=0.2)
-except errors.TimeoutError:
-    print("well")
-"""
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr, done.returncode) == ("well\n", "", 0)

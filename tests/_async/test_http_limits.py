@@ -195,7 +195,7 @@ async def test_checked_headers_are_not_kept_beyond_their_connection() -> None:
     with ScriptedServer(answers(OK), repeat=True) as server:
         async with AsyncPynector(base_url=server.url, headers={"X-Api-Key": secret.decode()}) as client:
             assert (await client.get("/")).content == b"good"
-            (lease,) = client._transport._engine._connections._idle  # type: ignore[attr-defined]
+            (lease,) = client._transport._engine._connections._idle
             assert secret in repr(lease.connection._known).encode()
         assert not lease.connection._known
     modules = [module for name, module in sys.modules.items() if name.startswith("pynector")]

@@ -1,28 +1,20 @@
-"""The HTTP transport without a client around it: making one, sending and receiving, its life, its connections."""
+"""The HTTP transport without a client around it: making one, sending and receiving."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from pynector import AsyncPynector, errors
 from pynector._concurrency.aio.clock import sleep
-from pynector._concurrency.aio.locks import Event
 from pynector._concurrency.aio.tasks import create_task_group
-from pynector._mutex import forks
 from pynector.testing import LocalServer
 from pynector.transport import AsyncTransport, AsyncTransportFactory, JsonMessage, TransportFactoryRegistry
 from pynector.transport.http import AsyncHTTPTransport, AsyncHTTPTransportFactory, HttpMessage
+from servers.inputs import item
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 SECRET = "s3cr3t"
-
-
-def item(number: int) -> HttpMessage:
-    return HttpMessage(method="GET", url=f"/items/{number}")
 
 
 # Making one
@@ -258,271 +250,10 @@ async def test_another_message_type(server: LocalServer) -> None:
     assert caught.value.attempts == 1
 
 
-# Its life
-
-
-async def test_connecting_and_disconnecting_twice(server: LocalServer, no_leaks: None) -> None:
-    t = AsyncHTTPTransport(server.url)
-    await t.disconnect()
-    await t.connect()
-    await t.connect()
-    assert (await t.request(item(1))).json()["id"] == 1
-    await t.disconnect()
-    await t.disconnect()
-    with pytest.raises(errors.ClosedError, match="closed"):
-        await t.request(item(1))
-    with pytest.raises(errors.ClosedError, match="closed"):
-        await t.send(item(1))
-    await t.connect()
-    assert (await t.request(item(2))).json()["id"] == 2
-    await t.disconnect()
-
-
-async def test_it_connects_on_first_use(server: LocalServer, no_leaks: None) -> None:
-    t = AsyncHTTPTransport(server.url)
-    assert (await t.request(item(1))).json()["id"] == 1
-    await t.disconnect()
-
-
-async def test_disconnecting_lets_requests_under_way_end(server: LocalServer, no_leaks: None) -> None:
-    answers = []
-
-    async def slow(t: AsyncHTTPTransport) -> None:
-        answers.append((await t.request(HttpMessage(url="/delay?s=0.3"))).status_code)
-
-    async with create_task_group() as tg:
-        async with AsyncHTTPTransport(server.url) as t:
-            await tg.start_soon(slow, t)
-            while server.in_flight == 0:
-                await sleep(0.005)
-        assert answers == []
-    assert answers == [200]
-
-
-@pytest.mark.engines("httpx", "httpx2")  # the third does not survive a fork
-async def test_a_forked_process_starts_afresh(server: LocalServer, no_leaks: None) -> None:
-    """What a forked child does, and without a fork: the connections of its parent are left alone."""
-    left: list[Any] = []
-
-    def seem_forked(t: AsyncHTTPTransport) -> None:
-        engine: Any = t._engine
-        left.extend(lease.connection for lease in engine._connections._idle)
-        forks[0] += 1
-
-    t = AsyncHTTPTransport(server.url)
-    assert (await t.request(item(1))).json()["id"] == 1
-    seem_forked(t)
-    assert (await t.request(item(2))).json()["id"] == 2
-    assert server.connections.open == 2
-    seem_forked(t)
-    await t.disconnect()
-    assert server.connections.open == 2
-    for connection in left:
-        await connection.aclose()
-
-
-# Its connections
-
-
-@pytest.mark.engines("httpx", "httpx2")  # the third keeps idle ones beside those in use
-async def test_connections_are_reused_and_bounded(server: LocalServer, no_leaks: None) -> None:
-    async def fetch(t: AsyncHTTPTransport, number: int) -> None:
-        assert (await t.request(HttpMessage(url=f"/slow/{number}?ms=5"))).json()["id"] == number
-
-    async with AsyncHTTPTransport(server.url, max_connections=3) as t:
-        for number in range(5):
-            await fetch(t, number)
-        assert server.connections.total == 1
-        async with create_task_group() as tg:
-            for number in range(30):
-                await tg.start_soon(fetch, t, number)
-        assert server.connections.total == 3
-        assert server.peak_in_flight == 3
-
-
-@pytest.mark.engines("httpx", "httpx2")  # the third keeps idle ones beside those in use
-async def test_idle_connections_make_room_for_those_to_other_servers(server: LocalServer, no_leaks: None) -> None:
-    with LocalServer() as other:
-        async with AsyncHTTPTransport(max_connections=1) as t:
-            for _ in range(2):
-                for url in (server.url, other.url):
-                    assert (await t.request(HttpMessage(url=f"{url}/items/1"))).status_code == 200
-        assert server.connections.total == other.connections.total == 2
-        async with AsyncHTTPTransport(max_connections=2) as t:
-            async with create_task_group() as tg:
-                for number in range(2):
-                    await tg.start_soon(t.request, HttpMessage(url=f"{server.url}/slow/{number}?ms=50"))
-            before = server.connections.total
-            await t.request(HttpMessage(url=f"{other.url}/items/1"))
-            await t.request(HttpMessage(url=f"{server.url}/items/1"))
-            assert server.connections.total == before
-
-
-async def test_a_connection_that_idled_too_long_is_not_used_again(server: LocalServer, no_leaks: None) -> None:
-    with LocalServer() as other:
-        async with AsyncHTTPTransport(keepalive_expiry=0.05) as t:
-            await t.request(HttpMessage(url=f"{other.url}/items/1"))
-            await sleep(0.1)
-            await t.request(HttpMessage(url=f"{server.url}/items/1"))
-            await t.request(HttpMessage(url=f"{server.url}/items/1"))
-            # Each request that ends sweeps away one that is past its time.
-            for _ in range(200):
-                if other.connections.open == 0:
-                    break
-                await sleep(0.01)
-            assert other.connections.open == 0
-
-
-async def test_waiting_for_a_connection_can_be_cut_short(server: LocalServer, no_leaks: None) -> None:
-    async with AsyncHTTPTransport(server.url, max_connections=1) as t:
-        entered = Event()
-
-        async def hold() -> None:
-            async with t.stream(HttpMessage(url="/stream?n=100&ms=10")) as response:
-                await anext(response)
-                entered.set()
-                await sleep(0.4)
-
-        async with create_task_group() as tg:
-            await tg.start_soon(hold)
-            await entered.wait()
-            with pytest.raises(errors.TimeoutError):
-                await t.request(item(1), timeout=0.1)
-        assert (await t.request(item(1))).json()["id"] == 1
-
-
-# TLS
-
-
-async def test_an_untrusted_certificate_is_refused_and_not_retried(tls_server: LocalServer, no_leaks: None) -> None:
-    async with AsyncHTTPTransport(tls_server.url, max_retries=3) as t:
-        with pytest.raises(errors.TLSError, match=r"CERTIFICATE_VERIFY_FAILED|UnknownIssuer") as caught:
-            await t.request(item(1))
-    assert caught.value.attempts == 1
-    assert caught.value.sent is False
-    assert isinstance(caught.value, errors.ConnectionError)
-    assert tls_server.requests.count == 0
-    assert tls_server.connections.total <= 1
-
-
-async def test_tls_without_verification(tls_server: LocalServer, no_leaks: None) -> None:
-    async with AsyncHTTPTransport(tls_server.url, verify_ssl=False) as t:
-        for _ in range(2):
-            assert (await t.request(item(1))).json()["id"] == 1
-        assert tls_server.connections.total == 1
-        async with t.stream(HttpMessage(url="/big?bytes=500000")) as response:
-            assert len(await response.read()) == 500_000
-
-
-@pytest.mark.engines("httpx", "httpx2")  # the third can't ignore it, and has a test of its own
-async def test_the_environment_names_whom_to_trust(
-    tls_server: LocalServer, ca: Path, monkeypatch: pytest.MonkeyPatch, no_leaks: None
-) -> None:
-    async with AsyncHTTPTransport(tls_server.url) as t:
-        with pytest.raises(errors.TLSError):
-            await t.request(item(1))
-    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
-    async with AsyncHTTPTransport(tls_server.url) as t:
-        assert (await t.request(item(1))).json()["id"] == 1
-    async with AsyncHTTPTransport(tls_server.url, trust_env=False) as t:
-        with pytest.raises(errors.TLSError):
-            await t.request(item(1))
-
-
-async def test_certificates_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
-    with pytest.raises(errors.ConfigurationError, match=r"SSL_CERT_FILE=.*missing\.pem"):
-        await AsyncHTTPTransport().connect()
-
-
-# An httpx client of the user's own
-
-
-async def test_a_client_of_ones_own(server: LocalServer, no_leaks: None) -> None:
-    own = httpx.AsyncClient(
-        base_url=server.url, headers={"X-Theirs": "1", "User-Agent": "theirs"}, cookies={"c": "theirs"}, trust_env=False
-    )
-    async with own:
-        async with AsyncPynector(client=own, headers={"X-Ours": "2"}, auth="tok") as client:
-            answer = (await client.post("/echo", json={"a": 1}, idempotency_key="k1", headers={"X-Own": "3"})).json()
-            headers = [tuple(pair) for pair in answer["headers"]]
-            assert answer["text"] == '{"a":1}'
-            assert {
-                ("x-theirs", "1"), ("x-ours", "2"), ("x-own", "3"), ("user-agent", "theirs"), ("cookie", "c=theirs"),
-                ("authorization", "Bearer tok"), ("idempotency-key", "k1"), ("content-type", "application/json"),
-            } <= set(headers)  # fmt: skip
-            assert len({name for name, _ in headers}) == len(headers)
-            redirected = await client.get("/redirect/2")
-            assert redirected.url == f"{server.url}/redirect/0"
-            async with client.stream({"path": "/redirect/1"}) as response:
-                assert response.url == f"{server.url}/redirect/0"
-                assert await response.read() == b'{"redirected":true}'
-                assert await response.read() == b'{"redirected":true}'  # kept: asking again costs nothing
-            uploaded = await client.put("/echo", content=[b"a", b"b"])
-            assert uploaded.json()["text"] == "ab"
-            async with client.stream({"path": "/gzip"}) as response:
-                assert [chunk async for chunk in response] == [b'{"gzipped":true}']
-            with pytest.raises(errors.HTTPNotFoundError):
-                await client.get("/nowhere")
-        assert not own.is_closed
-        assert (await own.get("/items/1")).status_code == 200
-
-
-async def test_failures_of_a_client_of_ones_own_are_ours(server: LocalServer, no_leaks: None) -> None:
-    async with httpx.AsyncClient(timeout=0.2, trust_env=False, max_redirects=2) as own:
-        async with AsyncPynector(client=own, base_url=server.url, retry=None) as client:
-            with pytest.raises(errors.ConnectionTimeoutError) as caught:
-                await client.get("/delay")
-            assert caught.value.phase == "read"
-            assert caught.value.url == f"{server.url}/delay"
-            with pytest.raises(errors.ConnectionTimeoutError):
-                await client.get("/drip?n=3&ms=1000")
-            with pytest.raises(errors.HTTPRedirectError):
-                await client.get("/redirect/4")
-        async with AsyncPynector(client=own, base_url=server.url, follow_redirects=False) as client:
-            assert (await client.get("/redirect/4")).status_code == 302
-        async with AsyncPynector(client=own, retry=None) as client:
-            with pytest.raises(errors.ConnectionRefusedError):
-                await client.get("http://127.0.0.1:1/")
-
-
-async def test_a_client_of_ones_own_that_was_closed(server: LocalServer) -> None:
-    own = httpx.AsyncClient(trust_env=False)
-    await own.aclose()
-    async with AsyncPynector(client=own, base_url=server.url) as client:
-        with pytest.raises(RuntimeError, match="closed"):
-            await client.get("/items/1")
-
-
-async def test_what_is_not_ours_to_translate_passes_through() -> None:
-    async def body() -> AsyncIterator[bytes]:
-        yield b"some"
-        raise ZeroDivisionError("in the transport")
-
-    async def handle(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/now":
-            raise ZeroDivisionError("in the handler")
-        return httpx.Response(200, content=body())
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as own:
-        async with AsyncPynector(client=own, base_url="http://mock") as client:
-            with pytest.raises(ZeroDivisionError, match="in the handler"):
-                await client.get("/now")
-            with pytest.raises(ZeroDivisionError, match="in the transport"):
-                await client.get("/later")
-
-
 async def test_options_that_no_request_has() -> None:
     transport = AsyncHTTPTransport("http://127.0.0.1:1")
     with pytest.raises(errors.ConfigurationError, match="unknown option 'retries'"):
         transport.prepare({"path": "/"}, {"retries": 1})
-
-
-async def test_something_else_as_client() -> None:
-    with pytest.raises(errors.ConfigurationError, match=r"give an httpx\."):
-        AsyncHTTPTransport("http://127.0.0.1:1", client=object())
-    with pytest.raises(errors.ConfigurationError, match=r"give an httpx\."):
-        AsyncHTTPTransport("http://127.0.0.1:1", client=5)
 
 
 # Secrets

@@ -122,7 +122,7 @@ def test_progress(server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFix
         with pytest.raises(KeyError):
             client.download("/drip?n=3", tmp_path / "b", progress=stop)
         with pytest.raises(errors.ConfigurationError, match="progress"):
-            client.download("/drip?n=3", tmp_path / "b", progress=5)  # type: ignore[arg-type]
+            client.download("/drip?n=3", tmp_path / "b", progress=5)
     assert in_folder(tmp_path) == ["a"]
 
 

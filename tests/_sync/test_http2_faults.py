@@ -246,13 +246,13 @@ def test_a_flood_of_pings_and_resets(peer: Peers, ca: Path) -> None:
         (stream,) = server.wait_requests(1)
         for number in range(1, 11):
             server.send(frame(6, 0, 0, number.to_bytes(8)) * 1000)
-            server.wait_for(lambda n=number: acks(server) == 1000 * n)  # type: ignore[misc]
+            server.wait_for(functools.partial(acknowledged, server, 1000 * number))
         server.send(frame(3, 0, stream, (8).to_bytes(4)) * 1000)
         server.requests.clear()
         server.serve()
 
-    def acks(server: Peer) -> int:
-        return sum(isinstance(event, h2.events.PingAckReceived) for event in server.events)
+    def acknowledged(server: Peer, pings: int) -> bool:
+        return sum(isinstance(event, h2.events.PingAckReceived) for event in server.events) == pings
 
     with peer(script) as url, make(url, ca) as client:
         with pytest.raises(errors.HTTPProtocolError, match="CANCEL"):

@@ -122,7 +122,7 @@ def http2_server(
     stop = asyncio.Event()
 
     async def serve() -> None:
-        await hypercorn.asyncio.serve(_App(seen), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        await hypercorn.asyncio.serve(_App(seen), config, shutdown_trigger=stop.wait)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
@@ -175,7 +175,7 @@ class Peer:
         for event in self.conn.receive_data(data) if data else ():
             self.events.append(event)
             if isinstance(event, h2.events.RequestReceived):
-                self.requests.append((event.stream_id or 0, dict(event.headers or ())))  # type: ignore[arg-type]
+                self.requests.append((event.stream_id or 0, dict(event.headers or ())))
         with suppress(OSError):
             self.flush()
         return bool(data)

@@ -44,7 +44,7 @@ def test_made_before_the_loop(server: LocalServer) -> None:
 
 def test_the_wrong_colour_of_with() -> None:
     with pytest.raises(TypeError, match=r"`with Pynector\(\.\.\.\)`"):
-        with AsyncPynector(base_url="http://localhost"):  # type: ignore[attr-defined]
+        with AsyncPynector(base_url="http://localhost"):
             pass
 
 

@@ -129,12 +129,12 @@ def test_async_input_is_refused(server: LocalServer) -> None:
 
     with Pynector(base_url=server.url) as client:
         with pytest.raises(errors.ConfigurationError, match="AsyncPynector"):
-            client.batch_request(source())  # type: ignore[arg-type]
+            client.batch_request(source())
 
 
 def test_the_wrong_colour_of_with() -> None:
     async def wrong() -> None:
-        async with Pynector(base_url="http://localhost"):  # type: ignore[attr-defined]
+        async with Pynector(base_url="http://localhost"):
             pass
 
     with pytest.raises(TypeError, match=r"`async with AsyncPynector\(\.\.\.\)`"):

@@ -62,7 +62,7 @@ src = ["src", "tests"]
 
 
 def table(**changes: object) -> Table:
-    return Table(**{"names": NAMES, "dotted": DOTTED, "prose": PROSE, **changes})  # type: ignore[arg-type]
+    return Table(**{"names": NAMES, "dotted": DOTTED, "prose": PROSE, **changes})
 
 
 def tree(root: Path, library: dict[str, str], tests: dict[str, str] | None = None) -> Path:

@@ -194,5 +194,5 @@ def test_native_cancellation_and_timeouts_of_asyncio(server: LocalServer, no_lea
 async def test_the_wrong_colour_of_with(server: LocalServer) -> None:
     async with AsyncPynector(base_url=server.url) as client:
         with pytest.raises(TypeError, match="async"):
-            with client.stream_batch([]):  # type: ignore[attr-defined]
+            with client.stream_batch([]):
                 pass

@@ -99,7 +99,7 @@ def test_async_input_is_refused(server: LocalServer) -> None:
 
     with Pynector(base_url=server.url) as client:
         with pytest.raises(errors.ConfigurationError, match="AsyncPynector"):
-            client.stream_batch(source())  # type: ignore[arg-type]
+            client.stream_batch(source())
 
 
 SCRIPT = """

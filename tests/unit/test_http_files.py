@@ -72,7 +72,7 @@ def test_what_cannot_seek_is_read_as_it_is() -> None:
     pipe = Pipe()
     assert shared_view(pipe) is pipe
     assert shared_view(b"bytes") == b"bytes"
-    body = stream_body(HttpMessage("POST", "/", content=pipe))  # type: ignore[arg-type]
+    body = stream_body(HttpMessage("POST", "/", content=pipe))
     assert body is not None
     assert (body.length, body.replayable) == (None, False)
     source: Any = body.source

@@ -76,7 +76,7 @@ def test_params_join_the_query_of_the_url() -> None:
 
 def test_params_of_the_wrong_type_are_named() -> None:
     with pytest.raises(ConfigurationError, match="query parameter 'when' is of type dict"):
-        encode_params({"when": [{}]})  # type: ignore[list-item]
+        encode_params({"when": [{}]})  # type: ignore[arg-type]
 
 
 def test_credentials_are_kept_apart_from_the_target() -> None:
