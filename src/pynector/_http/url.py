@@ -139,11 +139,12 @@ class URLBuilder:
         ConfigurationError: The base URL is unusable.
     """
 
-    __slots__ = ("_base", "_prefix", "userinfo")
+    __slots__ = ("_base", "_last", "_prefix", "userinfo")
 
     def __init__(self, base_url: str) -> None:
         self._base: Target | None = None
         self._prefix = b""
+        self._last: tuple[str, ParsedURL] | None = None
         self.userinfo = b""
         if base_url:
             target, self.userinfo = parse_url(base_url)
@@ -166,22 +167,30 @@ class URLBuilder:
             url: A path to append to the base, or an absolute URL.
             params: Query parameters; they are added to those that stand in `url`.
         """
-        base = self._base
-        if base is not None and _PLAIN_PATH.fullmatch(url):
-            path = self._prefix + b"/" + url.lstrip("/").encode("ascii")
-            parsed = ParsedURL(Target(base.origin, base.authority, path), self.userinfo)
-        elif base is None or _ABSOLUTE.match(url):
-            parsed = parse_url(url)
+        # A batch often asks one endpoint all the time. One tuple is kept: other threads may be here as well.
+        last = self._last
+        if last is not None and last[0] == url:
+            parsed = last[1]
         else:
-            if _CONTROL.search(url):
-                raise ConfigurationError(f"the path {redact_url(url)!r} has a control character in it")
-            prefix = Target(base.origin, base.authority, self._prefix + b"/")
-            parsed = ParsedURL(parse_url(f"{prefix}{url.lstrip('/')}").target, self.userinfo)
+            parsed = self._resolve(url)
+            self._last = url, parsed
         if params and (query := encode_params(params)):
             (origin, authority, path), userinfo = parsed
             joint = b"&" if b"?" in path else b"?"
             return ParsedURL(Target(origin, authority, path + joint + query), userinfo)
         return parsed
+
+    def _resolve(self, url: str) -> ParsedURL:
+        base = self._base
+        if base is not None and _PLAIN_PATH.fullmatch(url):
+            path = self._prefix + b"/" + url.lstrip("/").encode("ascii")
+            return ParsedURL(Target(base.origin, base.authority, path), self.userinfo)
+        if base is None or _ABSOLUTE.match(url):
+            return parse_url(url)
+        if _CONTROL.search(url):
+            raise ConfigurationError(f"the path {redact_url(url)!r} has a control character in it")
+        prefix = Target(base.origin, base.authority, self._prefix + b"/")
+        return ParsedURL(parse_url(f"{prefix}{url.lstrip('/')}").target, self.userinfo)
 
 
 def encode_params(params: Params) -> bytes:
