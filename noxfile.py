@@ -15,7 +15,7 @@ COVERAGE = ("--cov=pynector", "--cov-branch", "--cov-report=term-missing:skip-co
 def install(session: nox.Session, group: str) -> None:
     """Install a dependency group and the package. Resolved here: a pip older than 25.1 knows no groups."""
     session.install(*nox.project.dependency_groups(PROJECT, group))
-    session.install("-e", ".[fast,httpx2,http2,socks,compression,cli]")
+    session.install("-e", ".[sdk,fast,httpx2,http2,socks,compression,cli]")
 
 
 @nox.session
@@ -48,6 +48,17 @@ def full(session: nox.Session, dependencies: str) -> None:
     if dependencies == "oldest":
         session.install(*(lowest(requirement) for requirement in PROJECT["project"]["dependencies"]))
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("versions", ["oldest", "newest"])
+def sdk(session: nox.Session, versions: str) -> None:
+    """All that stands on the providers' SDKs, with the oldest and the newest of them."""
+    install(session, "test")
+    extras = PROJECT["project"]["optional-dependencies"]
+    requirements = [*extras["openai"], *extras["anthropic"]]
+    session.install("--upgrade", *(map(lowest, requirements) if versions == "oldest" else requirements))
+    session.run("pytest", "-n", "2", "-k", "sdk or adapter or provider", *session.posargs)
 
 
 def lowest(requirement: str) -> str:

@@ -7,6 +7,7 @@
     python scripts/bench.py memory                a million requests in a batch
     python scripts/bench.py import                importing
     python scripts/bench.py concurrency           tasks, scopes, streams, locks
+    python scripts/bench.py sdk                   language models, and the bare SDKs of their providers
     python scripts/bench.py all                   all of them
 
 Contestants take turns, round by round, so that a noisy moment hits all of them alike; the median of the rounds counts.
@@ -24,7 +25,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _bench import concurrency, imports, memory, overhead, waiters
+from _bench import concurrency, imports, memory, overhead, sdk, waiters
 from _bench.http import suite as http
 from _bench.http.server import NoServer
 from _bench.measure import Plan, Report
@@ -44,6 +45,7 @@ SUITES = {
     "memory": Suite(memory.measure, memory.ROUNDS),
     "import": Suite(imports.measure, imports.ROUNDS),
     "concurrency": Suite(concurrency.measure, concurrency.ROUNDS),
+    "sdk": Suite(sdk.measure, sdk.ROUNDS),
 }
 
 

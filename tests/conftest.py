@@ -12,8 +12,11 @@ import trustme
 
 from pynector._concurrency.threads import _workers
 from pynector.testing import LocalServer, reset_limits
+from servers.anthropic_wire import AnthropicApp
 from servers.httpbin_server import HttpbinServer
 from servers.leaks import LeakCheck
+from servers.openai_wire import OpenAIApp
+from servers.provider_server import ProviderServer
 from servers.proxy import USER, PproxyServer, ProxyServer
 
 _IDLE = 3.0  # seconds that idle workers have to end, and closed sockets to go
@@ -214,3 +217,27 @@ def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     left = check.wait(_IDLE)
     if left:
         pytest.fail(f"left open {_IDLE:g} s after the test:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def openai_server() -> Iterator[ProviderServer]:
+    """A server that speaks the wire format of OpenAI."""
+    with LocalServer(app := OpenAIApp()) as server:
+        yield ProviderServer("openai", app, f"{server.url}/v1", "gpt-5", server)
+
+
+@pytest.fixture(scope="session")
+def anthropic_server() -> Iterator[ProviderServer]:
+    """A server that speaks the wire format of Anthropic."""
+    with LocalServer(app := AnthropicApp()) as server:
+        yield ProviderServer("anthropic", app, server.url, "claude-sonnet-5-5", server)
+
+
+@pytest.fixture(params=["openai", "responses", "anthropic"])
+def provider(
+    request: pytest.FixtureRequest, openai_server: ProviderServer, anthropic_server: ProviderServer
+) -> ProviderServer:
+    """Each provider in turn, and of OpenAI both APIs."""
+    own = anthropic_server if request.param == "anthropic" else openai_server
+    own.app.forget()
+    return own._replace(api="responses") if request.param == "responses" else own

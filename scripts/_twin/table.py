@@ -21,13 +21,16 @@ NAMES: dict[str, str] = {
     "aread": "read",
     "asend": "send",
     "async_auth_flow": "sync_auth_flow",
+    "traced_async_operation": "traced_operation",
 }
 
 #: Dotted names, in code and in text. A value may begin with its key: what already reads like the value stays.
 DOTTED: dict[str, str] = {
     "pynector._async": "pynector._sync",
     "pynector.transports.async": "pynector.transports.sync",
+    "pynector.adapters.async": "pynector.adapters.sync",
     "pynector.concurrency": "pynector.concurrency.sync",
+    "pynector.telemetry": "pynector.telemetry.sync",
 }
 
 #: The protocol names of the language, which `unasync` knows too; they are not counted.

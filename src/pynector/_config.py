@@ -248,6 +248,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "timeout": Setting("PYNECTOR_TIMEOUT", None, _seconds_or_none, "seconds above 0, or none for no limit"),
     "max_retries": Setting("PYNECTOR_MAX_RETRIES", 3, _integer(0), "an integer of 0 or more"),
     "max_concurrency": Setting("PYNECTOR_MAX_CONCURRENCY", 10, _integer(1), "an integer of 1 or more"),
+    "batch_item_spans": Setting("PYNECTOR_BATCH_ITEM_SPANS", 100, _integer(0), "an integer of 0 or more"),
+    "batch_attempt_spans": Setting("PYNECTOR_BATCH_ATTEMPT_SPANS", 10_000, _integer(0), "an integer of 0 or more"),
     "http_engine": Setting(
         "PYNECTOR_HTTP_ENGINE",
         "httpx",
@@ -274,7 +276,7 @@ def resolve(
 ) -> float | None: ...
 @overload
 def resolve(
-    name: Literal["max_retries", "max_concurrency"],
+    name: Literal["max_retries", "max_concurrency", "batch_item_spans", "batch_attempt_spans"],
     *values: int | UnsetType,
     config: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,

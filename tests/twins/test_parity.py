@@ -20,6 +20,7 @@ RENAMED = {
     "__aexit__": "__exit__",
     "__aiter__": "__iter__",
     "__anext__": "__next__",
+    "traced_async_operation": "traced_operation",
 }
 
 

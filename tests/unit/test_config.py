@@ -35,6 +35,8 @@ def test_defaults():
         "timeout": None,
         "max_retries": 3,
         "max_concurrency": 10,
+        "batch_item_spans": 100,
+        "batch_attempt_spans": 10_000,
         "http_engine": "httpx",
         "base_url": "",
     }

@@ -5,7 +5,8 @@
   uses an event loop's own names), the next example must be its blocking form.
 - A `text` block right behind an example is what it prints.
 - A `bash` block must be valid for bash, a `toml` block valid TOML.
-- `https://api.example.com` is a local server here, `lines.example.com` port 7000 another one.
+- `https://api.example.com` is a local server here, `lines.example.com` port 7000 another one; the addresses of OpenAI
+  and Anthropic are those of local servers too, which speak their wire formats.
 """
 
 import ast
@@ -36,6 +37,7 @@ from pynector.testing import LocalServer
 from pynector.transport.http import HTTPTransport
 from servers.docs_app import DocsApp, line_server
 from servers.markdown import Block, anchors, read_blocks, read_links, read_prose
+from servers.provider_server import ProviderServer
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
@@ -79,8 +81,16 @@ def runs() -> Iterator[Any]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the examples find around them: an empty environment, a token, and a few files."""
+def workplace(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    openai_server: ProviderServer,
+    anthropic_server: ProviderServer,
+) -> None:
+    """What the examples find around them: an empty environment, a token, keys, and a few files."""
+    for provider in (openai_server, anthropic_server):
+        monkeypatch.setenv(f"{provider.name.upper()}_API_KEY", "sk-t0p-s3cret")
+        monkeypatch.setenv(f"{provider.name.upper()}_BASE_URL", provider.url)
     for setting in SETTINGS.values():
         monkeypatch.delenv(setting.variable, raising=False)
     monkeypatch.setenv("API_TOKEN", "t0p-s3cret")
@@ -138,10 +148,11 @@ def test_there_are_examples_in_every_guide() -> None:
         "docs/client.md",
         "docs/transport.md",
         "docs/http_transport.md",
+        "docs/sdk_transport.md",
         "docs/concurrency.md",
     }
     assert guides <= {block.file for block in EXAMPLES if is_async(block)}
-    assert guides - {"docs/http_transport.md"} <= {block.file for block in EXAMPLES if not is_async(block)}
+    assert guides - {"docs/http_transport.md", "docs/sdk_transport.md"} <= {block.file for block in EXAMPLES if not is_async(block)}
 
 
 @pytest.mark.parametrize("block", [b for b in EXAMPLES if is_async(b) and rewritten(b) is None], ids=str)
@@ -182,13 +193,18 @@ def test_named_modules_and_names_exist() -> None:
     for file in FILES:
         for line, prose in read_prose(ROOT, file):
             for name in re.findall(r"`(pynector(?:\.[A-Za-z_]\w*)+)`", prose):
-                if not importable(name) and name not in (*LOGGERS, *ENTRY_POINT_GROUPS):
+                if name not in (*LOGGERS, *ENTRY_POINT_GROUPS) and not importable(name):
                     unknown.append(f"{file}:{line}: {name}")
     assert not unknown
 
 
 LOGGERS = ("pynector.attempts", "pynector.http")
-ENTRY_POINT_GROUPS = ("pynector.transports.async", "pynector.transports.sync")
+ENTRY_POINT_GROUPS = (
+    "pynector.transports.async",
+    "pynector.transports.sync",
+    "pynector.adapters.async",
+    "pynector.adapters.sync",
+)
 
 
 def importable(name: str) -> bool:

@@ -18,10 +18,11 @@ FLOORS: list[set[str]] = [
     {"_mutex", "_version", "errors"},
     {"_config", "_messages", "_policies"},
     {"_lanes"},
-    {"_checkpoint", "_http", "_options", "_progress", "_registry"},
-    {"_concurrency"},
+    {"_http", "_options", "_progress", "_registry"},
+    {"_checkpoint", "_sdk"},
+    {"_concurrency", "_telemetry"},
     {"_async", "_sync"},
-    {"transport", "concurrency", "__init__"},
+    {"transport", "concurrency", "telemetry", "__init__"},
     {"testing", "cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

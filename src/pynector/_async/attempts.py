@@ -11,6 +11,8 @@ from .._concurrency.aio.scopes import current_effective_deadline
 from .._lanes import Lane
 from .._policies.fatal import is_hard_quota
 from .._policies.retry import Failure, RetryPolicy
+from .._telemetry.loggers import event_logger
+from .._telemetry.metrics import retried
 from ..errors import TransportError
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 _P = TypeVar("_P")
 
-logger = logging.getLogger("pynector.attempts")
+logger = event_logger("attempts")
 
 
 class Record:
@@ -31,9 +33,11 @@ class Record:
         refusals: How often its server had too much to do, and it was put off.
         put_off: For how many seconds in all.
         lane: Where it goes, once that is known.
+        spans: How often it went on the wire, as spans are numbered; below 0 if it has none of its own, None if there
+            is no telemetry for it.
     """
 
-    __slots__ = ("attempts", "lane", "put_off", "refusals", "sent", "unanswered")
+    __slots__ = ("attempts", "lane", "put_off", "refusals", "sent", "spans", "unanswered")
 
     def __init__(self) -> None:
         self.attempts = 0
@@ -42,6 +46,7 @@ class Record:
         self.refusals = 0
         self.put_off = 0.0
         self.lane: Lane | None = None
+        self.spans: int | None = 0
 
     def sending(self) -> None:
         """It goes on the wire now."""
@@ -113,11 +118,23 @@ async def run_attempts(
 ) -> Any:
     """Send `prepared` until it succeeds or `policy` gives up.
 
-    Every retry is logged at DEBUG, as the event `request.retry` with its `attempt`, `delay` (s) and `reason`.
+    Every retry is logged at DEBUG, as the event `request.retry` with its `attempt`, `delay` (s) and `reason`; that it
+    was given up after some, once at WARNING, as `request.given_up`.
+
+    Args:
+        transport: What it is sent through.
+        prepared: What is sent.
+        policy: How often it is sent again.
+        record: Where it is noted what was sent.
+        raise_for_status: Whether a 4xx or 5xx is an error.
+        log: Whether there is telemetry for it.
+        pacer: What holds it back, if anything does.
 
     Raises:
         Exception: That of the last attempt, with the number of attempts on it.
     """
+    if not log:
+        record.spans = None
     before = record.attempts
     started = time.perf_counter()
     lane = record.lane = transport.lane(prepared)
@@ -142,6 +159,8 @@ async def run_attempts(
             if failure is not None:
                 delay = _delay(policy, failure, exc, record, record.attempts - before - 1, lane, pacer)
             if delay is None:
+                if log and failure is not None:
+                    _given_up(record, type(exc).__name__)
                 if isinstance(exc, TransportError):
                     exc.attempts, exc.elapsed = record.attempts, time.perf_counter() - started
                 raise
@@ -152,17 +171,27 @@ async def run_attempts(
             if failure is not None:
                 delay = _delay(policy, failure, answer, record, record.attempts - before - 1, lane, pacer)
             if failure is None or delay is None:
+                if failure is not None and log:
+                    _given_up(record, failure.status)
                 try:
                     return transport.finish(prepared, answer, raise_for_status=raise_for_status)
                 except TransportError as exc:
                     exc.attempts, exc.elapsed = record.attempts, time.perf_counter() - started
                     raise
             reason = failure.status
-        if log and logger.isEnabledFor(logging.DEBUG):
-            logger.debug("request.retry", extra={"attempt": record.attempts, "delay": delay, "reason": reason})
+        if log:
+            retried(reason)
+            if logger.is_enabled_for(logging.DEBUG):
+                logger.debug("request.retry", attempt=record.attempts, delay=delay, reason=reason)
         if pacer is not None and pacer.on_resend is not None:
             pacer.on_resend()
         await sleep(delay)
+
+
+def _given_up(record: Record, reason: object) -> None:
+    """Say once that a request has failed that was sent again, and is not any more."""
+    if record.attempts > 1 or record.refusals:
+        logger.warning("request.given_up", attempts=record.attempts, refusals=record.refusals, reason=reason)
 
 
 def _delay(

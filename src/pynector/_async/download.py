@@ -83,6 +83,7 @@ class AsyncDownloading:
         *,
         log: bool,
         pacer: AsyncPacer | None = None,
+        record: Record | None = None,
     ) -> Download:
         """Do it.
 
@@ -92,6 +93,7 @@ class AsyncDownloading:
             timeout: Seconds for everything; None for no limit.
             log: Whether retries are logged.
             pacer: What holds its attempts back, if anything does.
+            record: Where it is noted what was sent.
 
         Raises:
             TransportError: It was given up.
@@ -105,7 +107,7 @@ class AsyncDownloading:
             prepared.set_header(b"Accept-Encoding", "identity")
         try:
             with move_on_after(timeout):
-                response = await run_attempts(self, prepared, policy, Record(), log=log, pacer=pacer)
+                response = await run_attempts(self, prepared, policy, record or Record(), log=log, pacer=pacer)
                 self._target.commit()
                 return Download(self._target.path, self._size, response)
             raise TimeoutError(f"not downloaded within {timeout or 0:.6g} s: {prepared}, {self._size} bytes came")

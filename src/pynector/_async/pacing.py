@@ -14,6 +14,8 @@ from .._policies.adaptive import AdaptiveConcurrency, AdaptiveLimit
 from .._policies.breaker import CircuitBreaker
 from .._policies.rate_limit import RateLimit, RateLimiter, Ticket
 from .._policies.retry import Failure, RetryPolicy
+from .._telemetry import semconv
+from .._telemetry.metrics import waited
 from .attempts import AsyncAttempts, Record
 
 P = TypeVar("P")
@@ -39,6 +41,7 @@ class AsyncPacer:
         breaker: When a server that fails is left alone; None for never.
         adaptive: How many may be on the wire at once; None for as many as there are.
         bulk: Whether a refusal puts a request off, rather than to cost it one of its retries.
+        measured: Whether it is measured how long requests are held back.
 
     Attributes:
         guards: Whether there is any of these; else only pauses hold requests back.
@@ -57,7 +60,9 @@ class AsyncPacer:
         breaker: CircuitBreaker | None = None,
         adaptive: AdaptiveConcurrency | None = None,
         bulk: bool = False,
+        measured: bool = False,
     ) -> None:
+        self._measured = measured
         self._rate_limit = rate_limit
         self._breaker = breaker
         self._adaptive = adaptive
@@ -165,10 +170,12 @@ class AsyncPacer:
             CircuitOpenError: The server fails, and is left alone for now.
             Exception: Whatever the transport raises.
         """
-        sent = record.sent
+        sent, started = record.sent, monotonic()
         passage = Passage(lane, first=record.attempts == 1 and not record.refusals)
         try:
             await self._let_in(passage, transport, prepared, record)
+            if self._measured:
+                waited(semconv.LIMITER_WAIT, monotonic() - started)
             answer = await transport.attempt(prepared, record)
         except Exception as exc:
             passage.end(transport.excuse(prepared, exc), None, exc, sent=record.sent > sent)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Final
 
 from .._checkpoint.fingerprint import fingerprint
@@ -19,15 +20,23 @@ from .._policies.breaker import CircuitBreaker
 from .._policies.rate_limit import RateLimit
 from .._policies.retry import RetryPolicy, coerce_retry
 from .._progress import ProgressCallback
+from .._telemetry import semconv
+from .._telemetry.operation import Operation
+from .._telemetry.tracing import Tracing, tracing
 from ..errors import ClosedError, ConfigurationError, TimeoutError
 from .attempts import AsyncAttempts, Record, run_attempts
-from .bulk.job import Calls
+from .bulk.job import Calls, Job
 from .bulk.memo import Memo
 from .download import AsyncDownloading
 from .foreign import adapt
 from .ownership import Home
 from .pacing import AsyncPacer
+from .tracing import begin, within
 from .transports.http import AsyncHTTPTransport
+from .transports.sdk import AsyncSdkTransport
+
+OWN: Final = (AsyncHTTPTransport, AsyncSdkTransport)
+"""The transports that are ours: the retry loop sends through them directly."""
 
 _HOW: Final = frozenset({"retry", "timeout", "idempotency_key"})
 """Options that decide how an answer is got, and not what it means: they may change until a run is resumed."""
@@ -43,7 +52,9 @@ class AsyncSender:
         retry: For a call that brings none of its own; None for what the transport says.
         rate_limit: For all calls; None for no limit.
         breaker: For all calls; None for none.
-        log: Whether retries are logged.
+        log: Whether there is telemetry: spans, measurements, and log lines on retries.
+        item_spans: How many items of a batch have a span of their own around their attempts.
+        attempt_spans: Of how many items of a batch the attempts have spans.
         owner: The name of the client, for errors.
 
     Attributes:
@@ -51,18 +62,21 @@ class AsyncSender:
     """
 
     __slots__ = (
+        "_attempt_spans",
         "_attempts",
         "_breaker",
         "_closed",
         "_connecting",
         "_forks",
         "_home",
+        "_item_spans",
         "_log",
         "_owner",
         "_pacer",
         "_rate_limit",
         "_retry",
         "_timeout",
+        "_tracing",
         "_transport",
         "foreign",
     )
@@ -77,6 +91,8 @@ class AsyncSender:
         rate_limit: RateLimit | None,
         breaker: CircuitBreaker | None,
         log: bool,
+        item_spans: int,
+        attempt_spans: int,
         owner: str,
     ) -> None:
         self._transport = transport
@@ -87,8 +103,12 @@ class AsyncSender:
         self._rate_limit = rate_limit
         self._breaker = breaker
         # Also without a limit: what a server has said to a batch holds single requests back as well.
-        self._pacer = AsyncPacer(rate_limit=rate_limit, breaker=breaker)
+        self._pacer = AsyncPacer(rate_limit=rate_limit, breaker=breaker, measured=log)
         self._log = log
+        self._item_spans = item_spans
+        self._attempt_spans = attempt_spans
+        # Whether there is something to make spans with is seen when the first request is made: it is an import.
+        self._tracing: Tracing | UnsetType | None = UNSET if log else None
         self._owner = owner
         self._connecting = Lock()
         self._forks = forks[0]
@@ -171,12 +191,41 @@ class AsyncSender:
             prepared = self._attempts.prepare(data, rest, idempotency_key=key)
         else:
             prepared = self._attempts.prepare(data, NO_OPTIONS)
+        operation = None if self._tracing is None else self._begin(prepared, record)
+        if operation is not None:
+            return await within(operation, self._bounded, prepared, policy, record, raise_for_status, pacer, timeout)
+        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
         if timeout is None:
             return await self._run(prepared, policy, record, raise_for_status, pacer)
-        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
+        return await self._bounded(prepared, policy, record, raise_for_status, pacer, timeout)
+
+    async def _bounded(
+        self,
+        prepared: Any,
+        policy: RetryPolicy,
+        record: Record,
+        raise_for_status: bool,
+        pacer: AsyncPacer | None,
+        timeout: float | None,
+    ) -> Any:
         with move_on_after(timeout):
             return await self._run(prepared, policy, record, raise_for_status, pacer)
-        raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared}, attempt {record.attempts}")
+        raise TimeoutError(f"no answer within {timeout or 0:.6g} s: {prepared}, attempt {record.attempts}")
+
+    def _begin(
+        self, prepared: Any, record: Record, name: str = semconv.REQUEST, *, streamed: bool = False
+    ) -> Operation | None:
+        """The span of a call; None if there is none."""
+        if isinstance(self._tracing, UnsetType):
+            self._tracing = tracing()
+        if self._tracing is None:
+            return None
+        spans = True
+        if isinstance(record, Job):
+            if record.index >= self._attempt_spans:
+                record.spans = -1
+            spans = record.index < self._item_spans
+        return begin(self._attempts, prepared, record, name=name, streamed=streamed, spans=spans)
 
     async def _run(
         self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool, pacer: AsyncPacer | None
@@ -198,9 +247,12 @@ class AsyncSender:
         policy = inherited if isinstance(retry, UnsetType) else coerce_retry(retry)
         raise_for_status = rest.pop("raise_for_status", True)
         key = rest.pop("idempotency_key", None)
-        if isinstance(self._attempts, AsyncHTTPTransport):
-            check_names("option", rest, REQUEST_OPTIONS)
+        if isinstance(self._attempts, OWN) and not rest.keys() <= self._attempts.options:
+            check_names("option", rest, REQUEST_OPTIONS | self._attempts.options)
         return timeout, policy, raise_for_status, key, rest
+
+    def _begin_stream(self, prepared: Any, record: Record) -> Operation | None:
+        return self._begin(prepared, record, semconv.STREAM, streamed=True)
 
     # What is made of requests
 
@@ -218,14 +270,17 @@ class AsyncSender:
                 "an idempotency key is for one request: give each item its own, (data, options), or True to have one "
                 "made for each"
             )
-        if isinstance(self._attempts, AsyncHTTPTransport):
-            check_names("option", options, known)
+        if isinstance(self._attempts, OWN):
+            check_names("option", options, {*known, *self._attempts.options})
         defaults = dict(options)
         defaults.pop("idempotency_key", None)
         if item_timeout is not None:
             defaults["timeout"] = check_timeout(name="item_timeout", value=item_timeout)
-        pacer = AsyncPacer(rate_limit=self._rate_limit, breaker=self._breaker, adaptive=adaptive, bulk=True)
-        return Calls(self.call, defaults, self._split(defaults) if defaults else None, pacer, keyed=keyed)
+        pacer = AsyncPacer(
+            rate_limit=self._rate_limit, breaker=self._breaker, adaptive=adaptive, bulk=True, measured=self._log
+        )
+        plan = self._split(defaults) if defaults else None
+        return Calls(self.call, defaults, plan, pacer, keyed=keyed, telemetry=self._log)
 
     def memo(
         self,
@@ -235,30 +290,34 @@ class AsyncSender:
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> Memo | None:
         """What is to be known of the items of a run before they are sent; None if that is nothing."""
-        http = isinstance(self._attempts, AsyncHTTPTransport)
+        http, own = isinstance(self._attempts, AsyncHTTPTransport), isinstance(self._attempts, OWN)
         if key is not None and not callable(key):
             raise ConfigurationError(f"argument `key`: {key!r:.80} is not accepted; give a function of an item")
         file = None
         if checkpoint is not None:
             given = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-            kind = self._attempts.identity if isinstance(self._attempts, AsyncHTTPTransport) else {}
+            kind = self._attempts.identity if isinstance(self._attempts, OWN) else {}
             meaning = {name: value for name, value in options.items() if name not in _HOW}
             file = given.file(fingerprint({"transport": type(self._transport).__name__, **kind, **meaning}))
-        return Memo(checkpoint=file, key=key, dedupe=dedupe, http=http) if http or file or key or dedupe else None
+        if not (own or file or key or dedupe):
+            return None
+        return Memo(checkpoint=file, key=key, dedupe=dedupe, http=http, own=own)
 
     async def open_stream(self, data: Any, options: Mapping[str, Any]) -> Any:
         """The context manager of a transport's own stream."""
         await self.connect()
-        if isinstance(self._transport, AsyncHTTPTransport):
-            timeout, policy, raise_for_status, key, _ = self._split(options)
+        if isinstance(self._transport, OWN):
+            timeout, policy, raise_for_status, key, rest = self._split(options)
             return self._transport.open_stream(
                 data,
+                rest,
                 policy=policy,
                 timeout=timeout,
                 raise_for_status=raise_for_status,
                 idempotency_key=key,
                 log=self._log,
                 pacer=self._pacer,
+                begin=None if self._tracing is None else self._begin_stream,
             )
         if not callable(getattr(self._transport, "stream", None)):
             raise ConfigurationError(f"{type(self._transport).__name__} can't stream: it has no method stream(message)")
@@ -283,7 +342,12 @@ class AsyncSender:
             raise ConfigurationError(f"{type(self._transport).__name__} can't download: that is for HTTP")
         prepared = self._attempts.prepare(data, {}, idempotency_key=key)
         download = AsyncDownloading(self._attempts, to, overwrite=overwrite, resume=resume, progress=progress)
-        return await download.run(prepared, policy, timeout, log=self._log, pacer=self._pacer)
+        record = Record()
+        run = partial(download.run, log=self._log, pacer=self._pacer, record=record)
+        operation = None if self._tracing is None else self._begin(prepared, record, semconv.DOWNLOAD)
+        if operation is None:
+            return await run(prepared, policy, timeout)
+        return await within(operation, run, prepared, policy, timeout)
 
 
 def check_transport(transport: Any) -> Any:

@@ -10,6 +10,7 @@ from .._messages.headers import Headers
 from .._messages.http import HttpMessage
 from .._messages.json import JsonMessage
 from .._messages.redact import redact_url
+from .._messages.sdk import SdkMessage
 from ..errors import ConfigurationError, DeserializationError, SerializationError
 from .plain import dump_plain, from_base64, load_plain, to_base64
 
@@ -19,7 +20,7 @@ Encode = Callable[[Any], Any]
 Decode = Callable[[Any], Any]
 """Turns these plain values into the answer again."""
 
-OUR_MESSAGES: Final[tuple[type[Any], ...]] = (HttpMessage, JsonMessage, BinaryMessage)
+OUR_MESSAGES: Final[tuple[type[Any], ...]] = (HttpMessage, JsonMessage, BinaryMessage, SdkMessage)
 
 
 class ValueCodec:

@@ -59,6 +59,14 @@ def translate(exc: Exception, wire: WireRequest, *, partial: bytes | None = None
     return error
 
 
+def told(exc: BaseException) -> errors.TransportError | None:
+    """The Pynector error for an exception of httpx, whoever sent the request; None for any other exception."""
+    if not isinstance(exc, Exception) or (build := next(_entries(exc), None)) is None:
+        return None
+    _scrub(exc)
+    return _special(exc, None) or build(str(exc))
+
+
 def died_before_answer(exc: BaseException) -> bool:
     """Whether a connection ended before the first byte of an answer."""
     name = type(exc).__name__

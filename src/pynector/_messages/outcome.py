@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
+from .http import HttpMessage
 from .report import RunStats, Summary
 from .rows import row
 from .tally import summarise
@@ -156,10 +157,22 @@ def make_outcome(
     draft.state = state
     draft.attempts = attempts
     draft.elapsed = elapsed
-    draft.usage = draft.request_id = None
+    if type(value) is HttpMessage:
+        draft.usage = draft.request_id = None
+    else:
+        told = value if error is None else error
+        draft.usage, draft.request_id = _told(told, "usage"), _told(told, "request_id")
     draft.source = source
     draft.__class__ = Outcome
     return draft  # type: ignore[no-any-return]
+
+
+def _told(source: Any, name: str) -> Any:
+    """What a message or an error of any transport tells about itself; a property of a foreign class may raise."""
+    try:
+        return getattr(source, name, None)
+    except Exception:  # noqa: BLE001
+        return None
 
 
 class BatchResult(list["_T | Exception"]):

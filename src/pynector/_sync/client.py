@@ -43,6 +43,7 @@ from .stream import ClientStream
 from .transports.factory import default_registry
 from .transports.http import HTTPTransport
 from .transports.protocol import Transport
+from .transports.sdk import SdkTransport
 
 
 class Pynector(ColourGuard):
@@ -54,10 +55,12 @@ class Pynector(ColourGuard):
 
     Args:
         transport: A transport to send through; by default one is made.
-        transport_type: The name of the transport to make, `"http"` or one that was registered.
+        transport_type: The name of the transport to make: `"http"`, `"sdk"` (language models, through the SDKs of
+            their providers), or one that was registered.
         config: Settings by name (`base_url`, `timeout`, `max_retries`, `max_concurrency`, `http_engine`); arguments
             win over them, and they over the environment (`PYNECTOR_TIMEOUT`, ...).
-        enable_telemetry: Whether retries are logged, to the standard logger `pynector.attempts` at DEBUG.
+        enable_telemetry: Whether there are spans and measurements, if OpenTelemetry is installed, and log lines on
+            retries; see the page on observability.
         retry: A `RetryPolicy`, a number of retries, or None for no retries; by default what the transport says.
         rate_limit: A `RateLimit` for every request, in a batch or not; with that of all clients of this process that
             have an equal one for the same server and credential.
@@ -66,7 +69,7 @@ class Pynector(ColourGuard):
             no limit; the transport's own `timeout` bounds the silence of the network.
         registry: Where `transport_type` is looked up.
         **transport_options: Arguments of the transport that is made, such as `base_url`, `headers`, `auth`: see
-            `HTTPTransport`.
+            `HTTPTransport`; or `sdk_type`, `api_key`, `model`: see `SdkTransport`.
 
     Raises:
         ConfigurationError: A name or a value is wrong; the text says what would be right.
@@ -106,7 +109,11 @@ class Pynector(ColourGuard):
                     if setting in settings:
                         transport_options.setdefault(option, settings[setting])
                 transport_options.setdefault("base_url", resolve("base_url"))
+            elif transport_type == "sdk" and "max_retries" in settings:
+                transport_options.setdefault("max_retries", settings["max_retries"])
             transport = (registry or default_registry()).create_transport(transport_type, **transport_options)
+            if not enable_telemetry and isinstance(transport, HTTPTransport):
+                transport.telemetry = False  # it is nobody else's: so not even a look whether there is some
         elif transport_options:
             raise ConfigurationError(
                 f"{next(iter(transport_options))!r} is an option for a transport to be made, but one was given: "
@@ -114,7 +121,7 @@ class Pynector(ColourGuard):
             )
         self._transport: Any = check_transport(transport)
         attempts: Attempts[Any]
-        if isinstance(transport, HTTPTransport):
+        if isinstance(transport, (HTTPTransport, SdkTransport)):
             attempts = transport
         else:
             attempts = adapt(self._transport, RetryPolicy(max_retries=resolve("max_retries", config=settings)))
@@ -126,6 +133,8 @@ class Pynector(ColourGuard):
             rate_limit=rate_limit,
             breaker=circuit_breaker,
             log=enable_telemetry,
+            item_spans=resolve("batch_item_spans", config=settings),
+            attempt_spans=resolve("batch_attempt_spans", config=settings),
             owner=type(self).__name__,
         )
 
@@ -136,13 +145,14 @@ class Pynector(ColourGuard):
 
         Args:
             data: For HTTP a mapping with `path` or `url` and any of `method`, `params`, `headers`, `json`, `form`,
-                `files`, `content`; or an `HttpMessage`. For a transport of your own, whatever it takes.
+                `files`, `content`; or an `HttpMessage`. For a language model a prompt, or a mapping with `prompt` or
+                `messages`. For a transport of your own, whatever it takes.
             **options: `timeout` (seconds for everything, None for no limit), `retry` (a policy, a number, None for
                 off), `raise_for_status` (default True), `idempotency_key` (sent as a header; makes any request safe
-                to repeat).
+                to repeat). For a language model also `model`, `max_tokens`, `temperature`, ...
 
         Returns:
-            The response: for HTTP an `HttpMessage`.
+            The response: for HTTP an `HttpMessage`, for a language model an `SdkMessage`.
 
         Raises:
             HTTPStatusError: The final answer is a 4xx or 5xx; it is in `response`.
@@ -216,7 +226,8 @@ class Pynector(ColourGuard):
 
         Returns:
             A context manager that gives the response: iterate over it for chunks (bytes), or over its
-            `iter_lines()`, `iter_text()` or `iter_events()`.
+            `iter_lines()`, `iter_text()` or `iter_events()`. That of a language model gives pieces of text, or its
+            `events()`.
 
         Example:
             ```python

@@ -84,6 +84,7 @@ class Downloading:
         *,
         log: bool,
         pacer: Pacer | None = None,
+        record: Record | None = None,
     ) -> Download:
         """Do it.
 
@@ -93,6 +94,7 @@ class Downloading:
             timeout: Seconds for everything; None for no limit.
             log: Whether retries are logged.
             pacer: What holds its attempts back, if anything does.
+            record: Where it is noted what was sent.
 
         Raises:
             TransportError: It was given up.
@@ -106,7 +108,7 @@ class Downloading:
             prepared.set_header(b"Accept-Encoding", "identity")
         try:
             with move_on_after(timeout):
-                response = run_attempts(self, prepared, policy, Record(), log=log, pacer=pacer)
+                response = run_attempts(self, prepared, policy, record or Record(), log=log, pacer=pacer)
                 self._target.commit()
                 return Download(self._target.path, self._size, response)
             raise TimeoutError(f"not downloaded within {timeout or 0:.6g} s: {prepared}, {self._size} bytes came")

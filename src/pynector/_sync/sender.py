@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Final
 
 from .._checkpoint.fingerprint import fingerprint
@@ -20,15 +21,23 @@ from .._policies.breaker import CircuitBreaker
 from .._policies.rate_limit import RateLimit
 from .._policies.retry import RetryPolicy, coerce_retry
 from .._progress import ProgressCallback
+from .._telemetry import semconv
+from .._telemetry.operation import Operation
+from .._telemetry.tracing import Tracing, tracing
 from ..errors import ClosedError, ConfigurationError, TimeoutError
 from .attempts import Attempts, Record, run_attempts
-from .bulk.job import Calls
+from .bulk.job import Calls, Job
 from .bulk.memo import Memo
 from .download import Downloading
 from .foreign import adapt
 from .ownership import Home
 from .pacing import Pacer
+from .tracing import begin, within
 from .transports.http import HTTPTransport
+from .transports.sdk import SdkTransport
+
+OWN: Final = (HTTPTransport, SdkTransport)
+"""The transports that are ours: the retry loop sends through them directly."""
 
 _HOW: Final = frozenset({"retry", "timeout", "idempotency_key"})
 """Options that decide how an answer is got, and not what it means: they may change until a run is resumed."""
@@ -44,7 +53,9 @@ class Sender:
         retry: For a call that brings none of its own; None for what the transport says.
         rate_limit: For all calls; None for no limit.
         breaker: For all calls; None for none.
-        log: Whether retries are logged.
+        log: Whether there is telemetry: spans, measurements, and log lines on retries.
+        item_spans: How many items of a batch have a span of their own around their attempts.
+        attempt_spans: Of how many items of a batch the attempts have spans.
         owner: The name of the client, for errors.
 
     Attributes:
@@ -52,18 +63,21 @@ class Sender:
     """
 
     __slots__ = (
+        "_attempt_spans",
         "_attempts",
         "_breaker",
         "_closed",
         "_connecting",
         "_forks",
         "_home",
+        "_item_spans",
         "_log",
         "_owner",
         "_pacer",
         "_rate_limit",
         "_retry",
         "_timeout",
+        "_tracing",
         "_transport",
         "foreign",
     )
@@ -78,6 +92,8 @@ class Sender:
         rate_limit: RateLimit | None,
         breaker: CircuitBreaker | None,
         log: bool,
+        item_spans: int,
+        attempt_spans: int,
         owner: str,
     ) -> None:
         self._transport = transport
@@ -88,8 +104,12 @@ class Sender:
         self._rate_limit = rate_limit
         self._breaker = breaker
         # Also without a limit: what a server has said to a batch holds single requests back as well.
-        self._pacer = Pacer(rate_limit=rate_limit, breaker=breaker)
+        self._pacer = Pacer(rate_limit=rate_limit, breaker=breaker, measured=log)
         self._log = log
+        self._item_spans = item_spans
+        self._attempt_spans = attempt_spans
+        # Whether there is something to make spans with is seen when the first request is made: it is an import.
+        self._tracing: Tracing | UnsetType | None = UNSET if log else None
         self._owner = owner
         self._connecting = Lock()
         self._forks = forks[0]
@@ -172,12 +192,41 @@ class Sender:
             prepared = self._attempts.prepare(data, rest, idempotency_key=key)
         else:
             prepared = self._attempts.prepare(data, NO_OPTIONS)
+        operation = None if self._tracing is None else self._begin(prepared, record)
+        if operation is not None:
+            return within(operation, self._bounded, prepared, policy, record, raise_for_status, pacer, timeout)
+        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
         if timeout is None:
             return self._run(prepared, policy, record, raise_for_status, pacer)
-        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
+        return self._bounded(prepared, policy, record, raise_for_status, pacer, timeout)
+
+    def _bounded(
+        self,
+        prepared: Any,
+        policy: RetryPolicy,
+        record: Record,
+        raise_for_status: bool,
+        pacer: Pacer | None,
+        timeout: float | None,
+    ) -> Any:
         with move_on_after(timeout):
             return self._run(prepared, policy, record, raise_for_status, pacer)
-        raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared}, attempt {record.attempts}")
+        raise TimeoutError(f"no answer within {timeout or 0:.6g} s: {prepared}, attempt {record.attempts}")
+
+    def _begin(
+        self, prepared: Any, record: Record, name: str = semconv.REQUEST, *, streamed: bool = False
+    ) -> Operation | None:
+        """The span of a call; None if there is none."""
+        if isinstance(self._tracing, UnsetType):
+            self._tracing = tracing()
+        if self._tracing is None:
+            return None
+        spans = True
+        if isinstance(record, Job):
+            if record.index >= self._attempt_spans:
+                record.spans = -1
+            spans = record.index < self._item_spans
+        return begin(self._attempts, prepared, record, name=name, streamed=streamed, spans=spans)
 
     def _run(
         self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool, pacer: Pacer | None
@@ -199,9 +248,12 @@ class Sender:
         policy = inherited if isinstance(retry, UnsetType) else coerce_retry(retry)
         raise_for_status = rest.pop("raise_for_status", True)
         key = rest.pop("idempotency_key", None)
-        if isinstance(self._attempts, HTTPTransport):
-            check_names("option", rest, REQUEST_OPTIONS)
+        if isinstance(self._attempts, OWN) and not rest.keys() <= self._attempts.options:
+            check_names("option", rest, REQUEST_OPTIONS | self._attempts.options)
         return timeout, policy, raise_for_status, key, rest
+
+    def _begin_stream(self, prepared: Any, record: Record) -> Operation | None:
+        return self._begin(prepared, record, semconv.STREAM, streamed=True)
 
     # What is made of requests
 
@@ -219,14 +271,17 @@ class Sender:
                 "an idempotency key is for one request: give each item its own, (data, options), or True to have one "
                 "made for each"
             )
-        if isinstance(self._attempts, HTTPTransport):
-            check_names("option", options, known)
+        if isinstance(self._attempts, OWN):
+            check_names("option", options, {*known, *self._attempts.options})
         defaults = dict(options)
         defaults.pop("idempotency_key", None)
         if item_timeout is not None:
             defaults["timeout"] = check_timeout(name="item_timeout", value=item_timeout)
-        pacer = Pacer(rate_limit=self._rate_limit, breaker=self._breaker, adaptive=adaptive, bulk=True)
-        return Calls(self.call, defaults, self._split(defaults) if defaults else None, pacer, keyed=keyed)
+        pacer = Pacer(
+            rate_limit=self._rate_limit, breaker=self._breaker, adaptive=adaptive, bulk=True, measured=self._log
+        )
+        plan = self._split(defaults) if defaults else None
+        return Calls(self.call, defaults, plan, pacer, keyed=keyed, telemetry=self._log)
 
     def memo(
         self,
@@ -236,30 +291,34 @@ class Sender:
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> Memo | None:
         """What is to be known of the items of a run before they are sent; None if that is nothing."""
-        http = isinstance(self._attempts, HTTPTransport)
+        http, own = isinstance(self._attempts, HTTPTransport), isinstance(self._attempts, OWN)
         if key is not None and not callable(key):
             raise ConfigurationError(f"argument `key`: {key!r:.80} is not accepted; give a function of an item")
         file = None
         if checkpoint is not None:
             given = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-            kind = self._attempts.identity if isinstance(self._attempts, HTTPTransport) else {}
+            kind = self._attempts.identity if isinstance(self._attempts, OWN) else {}
             meaning = {name: value for name, value in options.items() if name not in _HOW}
             file = given.file(fingerprint({"transport": type(self._transport).__name__, **kind, **meaning}))
-        return Memo(checkpoint=file, key=key, dedupe=dedupe, http=http) if http or file or key or dedupe else None
+        if not (own or file or key or dedupe):
+            return None
+        return Memo(checkpoint=file, key=key, dedupe=dedupe, http=http, own=own)
 
     def open_stream(self, data: Any, options: Mapping[str, Any]) -> Any:
         """The context manager of a transport's own stream."""
         self.connect()
-        if isinstance(self._transport, HTTPTransport):
-            timeout, policy, raise_for_status, key, _ = self._split(options)
+        if isinstance(self._transport, OWN):
+            timeout, policy, raise_for_status, key, rest = self._split(options)
             return self._transport.open_stream(
                 data,
+                rest,
                 policy=policy,
                 timeout=timeout,
                 raise_for_status=raise_for_status,
                 idempotency_key=key,
                 log=self._log,
                 pacer=self._pacer,
+                begin=None if self._tracing is None else self._begin_stream,
             )
         if not callable(getattr(self._transport, "stream", None)):
             raise ConfigurationError(f"{type(self._transport).__name__} can't stream: it has no method stream(message)")
@@ -284,7 +343,12 @@ class Sender:
             raise ConfigurationError(f"{type(self._transport).__name__} can't download: that is for HTTP")
         prepared = self._attempts.prepare(data, {}, idempotency_key=key)
         download = Downloading(self._attempts, to, overwrite=overwrite, resume=resume, progress=progress)
-        return download.run(prepared, policy, timeout, log=self._log, pacer=self._pacer)
+        record = Record()
+        run = partial(download.run, log=self._log, pacer=self._pacer, record=record)
+        operation = None if self._tracing is None else self._begin(prepared, record, semconv.DOWNLOAD)
+        if operation is None:
+            return run(prepared, policy, timeout)
+        return within(operation, run, prepared, policy, timeout)
 
 
 def check_transport(transport: Any) -> Any:

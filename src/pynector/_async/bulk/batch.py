@@ -1,6 +1,7 @@
 """A batch whose outcomes are kept, and given back as one result in the order of the input."""
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from .crew import AsyncCrew
 from .inputs import open_source, source_error
 from .job import Calls
 from .memo import Memo
+from .observation import AsyncObservation
 from .signal import AsyncSignal
 from .source import AsyncHanded
 
@@ -74,6 +76,7 @@ class AsyncBatch:
             memo=memo,
         )
         self._crew.wanted = _NO_NEWS if on_progress is None else None
+        self._observation = AsyncObservation(self._source, self._crew, calls, total=total, limit=limit)
 
     async def run(self) -> BatchResult[Any]:
         """Run it.
@@ -85,6 +88,19 @@ class AsyncBatch:
             SourceError: The input raised. What was finished is in its `outcomes`.
             Exception: With `raise_on_error`, that of the first item that failed, with the finished `outcomes` on it.
         """
+        self._observation.begin()
+        try:
+            result = await self._run()
+        except BaseException as exc:
+            self._observation.end(self._states, exc)
+            raise
+        self._observation.end(self._states)
+        return result
+
+    def _states(self) -> Counter[str]:
+        return Counter(outcome.state for outcome in self._crew.done)
+
+    async def _run(self) -> BatchResult[Any]:
         started = time.perf_counter()
         source, crew = self._source, self._crew
         crew.deadline = None if self._timeout is None else current_time() + self._timeout

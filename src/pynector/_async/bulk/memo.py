@@ -39,17 +39,21 @@ class Memo:
         key: The user's function for keys, which is called by whoever reads the input.
         dedupe: Whether equal requests share one call.
         http: Whether items are HTTP requests.
+        own: Whether the transport is ours, so that keys are taken out of what is sent.
 
     Attributes:
         plain: Whether there is nothing to find or to keep, but the keys that items bring along.
         error: Why nothing can be kept any more.
     """
 
-    def __init__(self, *, checkpoint: CheckpointFile | None, key: KeyFunction | None, dedupe: bool, http: bool) -> None:
+    def __init__(
+        self, *, checkpoint: CheckpointFile | None, key: KeyFunction | None, dedupe: bool, http: bool, own: bool
+    ) -> None:
         self.checkpoint = checkpoint
         self.key = key
         self.plain = checkpoint is None and key is None and not dedupe
         self._http = http
+        self._own = own
         self._keys = None if checkpoint is None else ItemKeys(key, http=http)
         self._equal: dict[str, _Equal] | None = {} if dedupe else None
         self._leaders: dict[int, _Equal] = {}
@@ -67,7 +71,7 @@ class Memo:
                 job.key = self._keys.take(job.data, job.index)
         elif self.key is not None:
             job.key = item_key(job.data, job.index, self.key, http=self._http)
-        own, job.request = split_key(job.data, take_out=self._http)
+        own, job.request = split_key(job.data, take_out=self._own)
         if job.key is None:
             job.key = own
 

@@ -3,11 +3,14 @@
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from time import perf_counter
 from typing import Any, Protocol
 
 from ..._concurrency.aio.colour import dispose
 from ..._concurrency.aio.locks import Event, Mutex
 from ..._concurrency.aio.scopes import CancelScope, is_cancelled
+from ..._telemetry import semconv
+from ..._telemetry.metrics import waited
 from .job import Job, as_error
 from .signal import AsyncSignal
 
@@ -188,6 +191,9 @@ class AsyncHanded:
         low: How few items may wait for a worker before the reader is told.
         news: Where it is told.
         name: Called with every item, as it is read.
+
+    Attributes:
+        measured: Whether it is measured how long items wait for a worker. Set before anything is read.
     """
 
     def __init__(
@@ -201,6 +207,7 @@ class AsyncHanded:
     ) -> None:
         self._items = items
         self._name = name
+        self.measured = False
         self._sized = sized
         self._low = low
         self._news = news
@@ -241,6 +248,8 @@ class AsyncHanded:
                     self._news.set()
                 if queue and self._idle:
                     self.wake()
+                if self.measured:
+                    waited(semconv.QUEUE_WAIT, perf_counter() - job.read)
                 return job
         return None
 
@@ -319,6 +328,8 @@ class AsyncHanded:
                 self.error = exc
                 self._end()
                 return False
+        if self.measured:
+            job.read = perf_counter()
         self._queue.append(job)
         self.taken += 1
         return True

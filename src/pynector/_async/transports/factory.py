@@ -9,6 +9,7 @@ from ..._messages.http import HttpMessage
 from ..._messages.protocol import Message
 from ..._registry import TransportFactoryRegistry
 from .http import AsyncHTTPTransport
+from .sdkfactory import AsyncSdkTransportFactory
 
 _OPTIONS = frozenset(inspect.signature(AsyncHTTPTransport).parameters)
 
@@ -70,9 +71,10 @@ class AsyncHTTPTransportFactory:
 
 
 def default_registry() -> TransportFactoryRegistry[Any]:
-    """The registry a client uses if it is given none: `http`, and what other packages bring as entry points."""
+    """The registry a client uses if it is given none: `http`, `sdk`, and what other packages bring as entry points."""
     return _default
 
 
 _default: TransportFactoryRegistry[Any] = TransportFactoryRegistry(group="pynector.transports.async")
 _default.register("http", AsyncHTTPTransportFactory())
+_default.register("sdk", AsyncSdkTransportFactory())

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -17,10 +18,12 @@ from ..._messages.headers import Headers
 from ..._messages.http import HttpMessage
 from ..._messages.media import charset
 from ..._policies.retry import Failure, RetryPolicy
+from ..._telemetry.operation import Operation
 from ...errors import ClosedError, HTTPDecodeError, TimeoutError
 from ..attempts import Record, run_attempts
 from ..engines.protocol import AsyncExchange
 from ..pacing import AsyncPacer
+from ..tracing import begun
 from .body import AsyncBody, AsyncPieces
 
 if TYPE_CHECKING:
@@ -100,6 +103,7 @@ class AsyncHTTPStream(ColourGuard):
 
     # Slots, and so no vars(): the request may have credentials in it.
     __slots__ = (
+        "_begin",
         "_body",
         "_data",
         "_head",
@@ -134,8 +138,10 @@ class AsyncHTTPStream(ColourGuard):
         idempotency_key: str | None = None,
         log: bool = True,
         pacer: AsyncPacer | None = None,
+        begin: Callable[[WireRequest, Record], Operation | None] | None = None,
     ) -> None:
         self._transport = transport
+        self._begin = begin
         self._data = data
         self._policy = policy or transport.retry_policy
         self._timeout = check_timeout(name="timeout", value=timeout)
@@ -153,29 +159,33 @@ class AsyncHTTPStream(ColourGuard):
         prepared = opening.prepare(self._data, {}, idempotency_key=self._idempotency_key)
         deadline = math.inf if self._timeout is None else current_time() + self._timeout
         self._started = time.perf_counter()
-        head: _Head | None = None
-        with move_on_at(deadline):
-            head = await run_attempts(
-                opening,
-                prepared,
-                self._policy,
-                Record(),
-                raise_for_status=self._raise_for_status,
-                log=self._log,
-                pacer=self._pacer,
-            )
-        if head is None:
-            raise TimeoutError(
-                f"not read to its end within {self._timeout:.6g} s: {prepared.method} {prepared.target.redacted}"
-            )
+        record = Record()
+        operation = None if self._begin is None else self._begin(prepared, record)
+        head = await begun(operation, self._send, opening, prepared, record, deadline)
         first = b"" if head.error is None else head.error.content
         self._head, self._message = head, None
-        self._body = AsyncBody(head.exchange, head.wire, first, deadline, self._timeout)
+        self._body = AsyncBody(head.exchange, head.wire, first, deadline, self._timeout, operation)
         self.status_code = head.exchange.status_code
         self.headers = Headers.from_raw(head.exchange.headers)
         self.http_version = head.exchange.http_version
         self.url = head.exchange.url or str(head.wire.target)
         return self
+
+    async def _send(self, opening: _Opening, prepared: WireRequest, record: Record, deadline: float) -> _Head:
+        with move_on_at(deadline):
+            head: _Head = await run_attempts(
+                opening,
+                prepared,
+                self._policy,
+                record,
+                raise_for_status=self._raise_for_status,
+                log=self._log,
+                pacer=self._pacer,
+            )
+            return head
+        raise TimeoutError(
+            f"not read to its end within {self._timeout or 0:.6g} s: {prepared.method} {prepared.target.redacted}"
+        )
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -2,6 +2,7 @@
 """A batch whose outcomes are kept, and given back as one result in the order of the input."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from .crew import Crew
 from .inputs import open_source, source_error
 from .job import Calls
 from .memo import Memo
+from .observation import Observation
 from .signal import Signal
 from .source import Handed
 
@@ -75,6 +77,7 @@ class Batch:
             memo=memo,
         )
         self._crew.wanted = _NO_NEWS if on_progress is None else None
+        self._observation = Observation(self._source, self._crew, calls, total=total, limit=limit)
 
     def run(self) -> BatchResult[Any]:
         """Run it.
@@ -86,6 +89,19 @@ class Batch:
             SourceError: The input raised. What was finished is in its `outcomes`.
             Exception: With `raise_on_error`, that of the first item that failed, with the finished `outcomes` on it.
         """
+        self._observation.begin()
+        try:
+            result = self._run()
+        except BaseException as exc:
+            self._observation.end(self._states, exc)
+            raise
+        self._observation.end(self._states)
+        return result
+
+    def _states(self) -> Counter[str]:
+        return Counter(outcome.state for outcome in self._crew.done)
+
+    def _run(self) -> BatchResult[Any]:
         started = time.perf_counter()
         source, crew = self._source, self._crew
         crew.deadline = None if self._timeout is None else current_time() + self._timeout

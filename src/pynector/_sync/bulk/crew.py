@@ -14,6 +14,7 @@ from ..._concurrency.threads.tasks import TaskGroup
 from ..._lanes import Lane
 from ..._messages.outcome import Outcome
 from ..._policies.fatal import Fatal
+from ..._telemetry.operation import BatchOperation
 from ..pacing import Withdrawn
 from .job import Calls, Ending, Job
 from .memo import Memo
@@ -49,6 +50,7 @@ class Crew:
         stopped: Set when no item may be begun any more.
         cut: Whether an item was cut short.
         failure: With `fail_fast`, the first error.
+        operation: The span of the run, if there is one.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Crew:
         self.stopped = False
         self.cut = False
         self.failure: Exception | None = None
+        self.operation: BatchOperation | None = None
 
     @property
     def left(self) -> bool:
@@ -203,6 +206,9 @@ class Crew:
             scope.cancel()
 
     def _work(self) -> None:
+        if self.operation is not None:
+            # For good: this task, and the context that it has of its own, are there for nothing else.
+            self.operation.current().__enter__()
         source, done, news = self._source, self.done, self._news
         send, defaults, plan, pacer = self._calls.send, self._calls.defaults, self._calls.plan, self._pacer
         memo = self._memo

@@ -23,11 +23,13 @@ class Job(Record):
         options: Its own options; the item is `(data, options)` then.
         key: Its key, if it has one.
         request: What is sent: `data` without its key.
+        read: When it was read, on the clock of `time.perf_counter()`, if that is measured.
     """
 
-    __slots__ = ("data", "index", "key", "options", "request")
+    __slots__ = ("data", "index", "key", "options", "read", "request")
 
     options: Mapping[str, Any]
+    read: float
 
     def __init__(self, index: int, item: Any) -> None:
         Record.__init__(self)
@@ -106,9 +108,10 @@ class Calls:
         plan: What `send` made of them.
         pacer: What holds requests back; the last argument of `send`.
         keyed: Whether each item gets an idempotency key, one for all its attempts.
+        telemetry: Whether there is telemetry for them.
     """
 
-    __slots__ = ("_keyed", "defaults", "pacer", "plan", "send")
+    __slots__ = ("_keyed", "defaults", "pacer", "plan", "send", "telemetry")
 
     def __init__(
         self,
@@ -118,8 +121,10 @@ class Calls:
         pacer: Pacer,
         *,
         keyed: bool = False,
+        telemetry: bool = True,
     ) -> None:
         self._keyed = keyed
+        self.telemetry = telemetry
         self.send = send
         self.defaults = defaults
         self.plan = plan

@@ -22,6 +22,7 @@ from .crew import Crew
 from .inputs import open_source, source_error
 from .job import Calls, Ending
 from .memo import Memo
+from .observation import Observation
 from .signal import Signal
 from .source import Handed, Room
 
@@ -88,6 +89,7 @@ class BatchRun(ColourGuard):
         self._tally = Tally()
         calls.pacer.on_resend = self._tally.retry
         self._done = 0
+        self._observation = Observation(self._source, self._crew, calls, total=total, limit=limit, early=self._early)
         self._started = monotonic()
         self._elapsed: float | None = None
 
@@ -136,6 +138,7 @@ class BatchRun(ColourGuard):
             raise RuntimeError("a run is entered once: call stream_batch again for another one")
         self._task = current_task()
         self._started = monotonic()
+        self._observation.begin()
         self._branch = Branch()
         crew = self._crew
         crew.deadline = None if self._timeout is None else current_time() + self._timeout
@@ -174,6 +177,7 @@ class BatchRun(ColourGuard):
             if exc_type is GeneratorExit:
                 # It is in a generator that nobody has closed: the garbage collector does, and has nobody to tell.
                 self._close_progress()
+                self._observation.end(self._states)
                 return
             raise RuntimeError("a run must be left in the task that entered it")
         group.cancel_scope.cancel()
@@ -205,6 +209,7 @@ class BatchRun(ColourGuard):
             quietly: Whether something worse has happened than that the checkpoint cannot be closed.
         """
         self._close_progress()
+        self._observation.end(self._states, self._end_error())
         try:
             with shield(), self._branch:
                 self._source.close()
@@ -213,6 +218,15 @@ class BatchRun(ColourGuard):
         except CheckpointError:
             if not quietly:
                 raise
+
+    def _states(self) -> dict[str, int]:
+        found = self.summary()
+        return {state: getattr(found, state) for state in ("ok", "failed", "not_sent", "unknown")}
+
+    def _end_error(self) -> PynectorError | None:
+        """What the consumer was told at the end, if that was no good news."""
+        error = source_error(self._source) if self._source.error is not None else None
+        return error if error is not None or self._memo is None else self._memo.error
 
     # Its outcomes
 
@@ -271,6 +285,7 @@ class BatchRun(ColourGuard):
             self._report(self._on_progress, self._early[self._done] if self._ordered else self._crew.done[0])
         outcome = self._early.pop(self._done) if self._ordered else self._crew.done.popleft()
         self._done += 1
+        self._observation.handed_out = self._done
         if self._ordered:
             self._crew.wanted = self._done
         self._tally.add(outcome)

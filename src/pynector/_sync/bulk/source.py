@@ -4,11 +4,14 @@
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from time import perf_counter
 from typing import Any, Protocol
 
 from ..._concurrency.threads.colour import dispose
 from ..._concurrency.threads.locks import Event, Mutex
 from ..._concurrency.threads.scopes import CancelScope, is_cancelled
+from ..._telemetry import semconv
+from ..._telemetry.metrics import waited
 from .job import Job, as_error
 from .signal import Signal
 
@@ -189,6 +192,9 @@ class Handed:
         low: How few items may wait for a worker before the reader is told.
         news: Where it is told.
         name: Called with every item, as it is read.
+
+    Attributes:
+        measured: Whether it is measured how long items wait for a worker. Set before anything is read.
     """
 
     def __init__(
@@ -202,6 +208,7 @@ class Handed:
     ) -> None:
         self._items = items
         self._name = name
+        self.measured = False
         self._sized = sized
         self._low = low
         self._news = news
@@ -242,6 +249,8 @@ class Handed:
                     self._news.set()
                 if queue and self._idle:
                     self.wake()
+                if self.measured:
+                    waited(semconv.QUEUE_WAIT, perf_counter() - job.read)
                 return job
         return None
 
@@ -320,6 +329,8 @@ class Handed:
                 self.error = exc
                 self._end()
                 return False
+        if self.measured:
+            job.read = perf_counter()
         self._queue.append(job)
         self.taken += 1
         return True

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from ..._concurrency.threads.scopes import move_on_at, shield
 from ..._http.lines import PieceDecoder
 from ..._http.wire import WireRequest
+from ..._telemetry.operation import Operation
 from ...errors import ClosedError, HTTPIncompleteError, TimeoutError, TransportError
 from ..engines.protocol import Exchange
 
@@ -23,13 +24,32 @@ class Body:
         first: What was read of it already.
         deadline: When it has to be read, on the clock of `current_time()`.
         timeout: How many seconds that were, for the text of an error.
+        operation: The span of all of it, which ends with it.
     """
 
-    __slots__ = ("_busy", "_deadline", "_ended", "_exchange", "_first", "_over", "_reader", "_timeout", "_wire")
+    __slots__ = (
+        "_busy",
+        "_deadline",
+        "_ended",
+        "_exchange",
+        "_first",
+        "_operation",
+        "_over",
+        "_reader",
+        "_timeout",
+        "_wire",
+    )
 
     def __init__(
-        self, exchange: Exchange, wire: WireRequest, first: bytes, deadline: float, timeout: float | None
+        self,
+        exchange: Exchange,
+        wire: WireRequest,
+        first: bytes,
+        deadline: float,
+        timeout: float | None,
+        operation: Operation | None = None,
     ) -> None:
+        self._operation = operation
         self._exchange = exchange
         self._wire = wire
         self._first = first
@@ -84,11 +104,14 @@ class Body:
         try:
             data = self._next()
         except BaseException as exc:
+            self._end(exc)
             self.close(f"the answer broke off before its end: {type(exc).__name__}")
             raise
         finally:
             self._busy = False
-        self._ended = not data
+        if not data:
+            self._ended = True
+            self._end()
         return data
 
     def read(self) -> bytes:
@@ -112,10 +135,16 @@ class Body:
             self._over = why
         with shield():
             self._exchange.close()
+        self._end()
+
+    def _end(self, error: BaseException | None = None) -> None:
+        if self._operation is not None:
+            self._operation.end(error)
 
     def blame(self, error: TransportError) -> None:
         """Write into an error which request it is about."""
         error.method, error.url = self._wire.method, self._wire.target.redacted
+        self._end(error)
 
     def _next(self) -> bytes:
         if self._deadline == math.inf:

@@ -10,6 +10,7 @@ from ..._messages.http import HttpMessage
 from ..._messages.protocol import Message
 from ..._registry import TransportFactoryRegistry
 from .http import HTTPTransport
+from .sdkfactory import SdkTransportFactory
 
 _OPTIONS = frozenset(inspect.signature(HTTPTransport).parameters)
 
@@ -71,9 +72,10 @@ class HTTPTransportFactory:
 
 
 def default_registry() -> TransportFactoryRegistry[Any]:
-    """The registry a client uses if it is given none: `http`, and what other packages bring as entry points."""
+    """The registry a client uses if it is given none: `http`, `sdk`, and what other packages bring as entry points."""
     return _default
 
 
 _default: TransportFactoryRegistry[Any] = TransportFactoryRegistry(group="pynector.transports.sync")
 _default.register("http", HTTPTransportFactory())
+_default.register("sdk", SdkTransportFactory())

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ..._concurrency.threads.colour import ColourGuard, check_iterable
 from ..._concurrency.threads.locks import Mutex
@@ -79,6 +79,10 @@ class HTTPTransport(ColourGuard):
         client: Your own `httpx.Client`, used as it is: its TLS, time-outs, proxies, cookies and auth apply. You
             close it.
         message_type: What answers are made into: `HttpMessage`, or a type whose `deserialize` takes the body.
+
+    Attributes:
+        telemetry: Whether there are spans and measurements of what goes on the wire, if OpenTelemetry is installed. It
+            counts when the first request is made.
 
     Raises:
         ConfigurationError: An argument is wrong; the text says what would be right.
@@ -164,10 +168,14 @@ class HTTPTransport(ColourGuard):
         self._mutex = Mutex()
         self._home: Home | None = None
         self._forks = 0
+        self.telemetry = True
         self._engine: Engine | None = None
         self._builder: WireBuilder | None = None
         self._closed = False
         self._lanes = LaneFinder(signer=None if isinstance(self._auth.get(), bytes) else self._auth.get())
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    """What of a request may be an option of the call: for HTTP, nothing."""
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -233,6 +241,10 @@ class HTTPTransport(ColourGuard):
         from ..engines import make_engine  # imports httpx: not before it is needed
 
         engine = make_engine(self._engine_name, self._settings)
+        if self.telemetry:
+            from ..tracing import traced
+
+            engine = traced(engine, foreign=self._client is not None)
         if self._hooks is not None:
             from ..hooks import HookedEngine
 
@@ -300,9 +312,9 @@ class HTTPTransport(ColourGuard):
         """The same as `stream`."""
         return self.stream(message)
 
-    def open_stream(self, data: Any, **options: Any) -> HTTPStream:
-        """The stream for a request of the client, which has resolved its options."""
-        return HTTPStream(self, data, **options)
+    def open_stream(self, data: Any, options: Mapping[str, Any], **how: Any) -> HTTPStream:
+        """The stream for a request of the client, which has resolved its options; none of them is for us."""
+        return HTTPStream(self, data, **how)
 
     # One attempt, as the retry loop sees it
 

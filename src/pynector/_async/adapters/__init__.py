@@ -1,0 +1,1 @@
+"""Adapters: how each provider's own SDK is asked."""

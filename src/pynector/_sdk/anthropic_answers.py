@@ -1,0 +1,351 @@
+"""What Anthropic's messages API answers, in words that mean the same for every provider.
+
+The objects of the SDK are read by their attributes, and leniently: it checks none of them against their types, and
+servers that speak this language leave some out.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .._messages.sdk import FinishReason, SdkMessage, ToolCall
+from .._messages.usage import Usage
+from ..errors import DeserializationError, IncompleteStreamError, PynectorError, SdkTransportError, TransportError
+from .events import EndEvent, StreamEvent, TextEvent, ToolCallEvent, UsageEvent
+from .request import SdkRequest
+
+PROVIDER: Final = "anthropic"
+
+_REASONS: Final[Mapping[str | None, FinishReason]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_INPUTS: Final = frozenset({"tool_use", "server_tool_use"})
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """The id of a request, from the headers of its answer."""
+    return headers.get("request-id")
+
+
+def is_message(answer: object) -> bool:
+    """Whether what the SDK has made of an answer is a message: it makes one of any JSON object."""
+    return isinstance(getattr(answer, "content", None), list) and getattr(answer, "type", None) in ("message", None)
+
+
+def is_error(body: object) -> bool:
+    """Whether a JSON document is an error of the provider: gateways send those with the status 200 as well."""
+    return isinstance(body, dict) and body.get("type") == "error" and isinstance(body.get("error"), dict)
+
+
+def is_document(headers: Mapping[str, str]) -> bool:
+    """Whether an answer says that it is JSON, or does not say what it is."""
+    kind = _media_type(headers)
+    return not kind or kind.endswith("json")
+
+
+def is_stream(headers: Mapping[str, str]) -> bool:
+    """Whether an answer may be a stream of events; what has another name, or none, is given a try."""
+    return not _media_type(headers).endswith(("json", "html"))
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def message_of(message: Any, request: SdkRequest, headers: Mapping[str, str]) -> SdkMessage:
+    """Read an answer.
+
+    Args:
+        message: The `Message` of the SDK.
+        request: What was asked.
+        headers: Of the answer.
+
+    Raises:
+        SdkTransportError: The arguments for a tool are not a JSON object.
+        DeserializationError: The text is not what the `response_format` of the request asked for.
+    """
+    request_id = request_id_of(headers)
+    texts: list[str] = []
+    calls: list[ToolCall] = []
+    for block in message.content:
+        match getattr(block, "type", None):
+            case "text":
+                texts.append(block.text or "")
+            case "tool_use":
+                calls.append(ToolCall(block.id or "", block.name or "", _input(block, message, request_id)))
+    text = "".join(texts)
+    reason: FinishReason = _REASONS.get(message.stop_reason, "other")
+    return SdkMessage(
+        text=text,
+        model=message.model or request.model or "",
+        finish_reason=reason,
+        usage=usage_of(message.usage),
+        tool_calls=calls,
+        # What was cut, or withheld, is not in the form that was asked for.
+        parsed=_parsed(text, request, request_id) if reason == "stop" else None,
+        request_id=request_id,
+        headers=headers,
+        raw=message,
+    )
+
+
+def usage_of(usage: Any) -> Usage | None:
+    """The tokens of an answer. What came from the cache, or went into it, is not in Anthropic's own `input_tokens`."""
+    if usage is None:
+        return None
+    cached = getattr(usage, "cache_read_input_tokens", None) or 0
+    written = getattr(usage, "cache_creation_input_tokens", None) or 0
+    details = getattr(usage, "output_tokens_details", None)
+    return Usage(
+        input_tokens=(getattr(usage, "input_tokens", None) or 0) + cached + written,
+        output_tokens=getattr(usage, "output_tokens", None) or 0,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=getattr(details, "thinking_tokens", None) or 0,
+    )
+
+
+def _parsed(text: str, request: SdkRequest, request_id: str | None) -> Any:
+    if request.response_format is None:
+        return None
+    try:
+        return request.response_format.parse(text)
+    except DeserializationError as error:
+        raise DeserializationError(f"{PROVIDER}: {error} (request {request_id})") from error.__cause__
+
+
+def _input(block: Any, message: Any, request_id: str | None) -> dict[str, Any]:
+    """What a tool is to be called with; of a stream it is a text."""
+    found = block.input
+    if isinstance(found, str):
+        try:
+            found = json.loads(found) if found.strip() else {}
+        except (ValueError, RecursionError) as error:
+            raise _no_arguments(block, message, request_id) from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise _no_arguments(block, message, request_id)
+    return found
+
+
+def _no_arguments(block: Any, message: Any, request_id: str | None) -> SdkTransportError:
+    cut = ": the answer was cut, give it more max_tokens" if _REASONS.get(message.stop_reason) == "length" else ""
+    return SdkTransportError(
+        f"{PROVIDER}: the arguments for the tool {str(block.name)!r:.80} are not a JSON object{cut}",
+        provider=PROVIDER,
+        request_id=request_id,
+    )
+
+
+class _Block:
+    """A part of the content that is coming in.
+
+    Attributes:
+        made: The SDK's object for it.
+        kind: Its type.
+        pieces: Of its text, or of the JSON text of its input.
+        call: Which of the calls of tools it is; None if it is none.
+    """
+
+    __slots__ = ("call", "kind", "made", "pieces")
+
+    def __init__(self, made: Any, call: int | None) -> None:
+        self.made = made
+        self.kind = getattr(made, "type", None)
+        self.call = call
+        first = getattr(made, self.kind, None) if self.kind in ("text", "thinking") else None
+        self.pieces: list[str] = [first] if isinstance(first, str) and first else []
+
+    def complete(self) -> None:
+        """Put what has come in pieces into the SDK's object."""
+        whole = "".join(self.pieces)
+        if self.kind in ("text", "thinking"):
+            setattr(self.made, self.kind, whole)
+        elif self.kind in _INPUTS and whole:
+            self.made.input = whole
+
+
+class StreamedMessage:
+    """Puts a message together from the events of a stream.
+
+    Args:
+        request: What was asked.
+        headers: Of the answer.
+
+    Attributes:
+        ended: Whether the end marker has come.
+    """
+
+    __slots__ = ("_begun", "_blocks", "_calls", "_headers", "_message", "_request", "ended")
+
+    def __init__(self, request: SdkRequest, headers: Mapping[str, str]) -> None:
+        self._request = request
+        self._headers = headers
+        self._message: Any = None
+        self._blocks: dict[int, _Block] = {}
+        self._calls = 0
+        self._begun = False
+        self.ended = False
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(piece for block in self._blocks.values() if block.kind == "text" for piece in block.pieces)
+
+    def feed(self, event: Any) -> tuple[StreamEvent, ...]:
+        """Take an event of the SDK.
+
+        Args:
+            event: What the SDK has made of an event. Kinds that are not known are passed over: the API says that
+                there will be new ones.
+
+        Returns:
+            What it means, in our words; often nothing.
+
+        Raises:
+            SdkTransportError: It does not fit to those before it.
+        """
+        told = self._take(event)
+        self._begun = self._begun or bool(told)
+        return told
+
+    def finish(self) -> EndEvent:
+        """The end, once the SDK has no more events.
+
+        Raises:
+            IncompleteStreamError: The end marker is missing.
+            SdkTransportError: As in `message_of`.
+            DeserializationError: Likewise.
+        """
+        message = self._message
+        if message is None or not self.ended:
+            raise self._incomplete("the stream ended without its end marker")
+        for block in self._blocks.values():
+            block.complete()
+        message.content = [block.made for block in self._blocks.values()]
+        made = message_of(message, self._request, self._headers)
+        for block in self._blocks.values():
+            if block.kind in _INPUTS:
+                block.made.input = _input(block.made, message, made.request_id)  # as in an answer in one piece
+        return EndEvent(made)
+
+    def broken(self, error: Exception) -> IncompleteStreamError | None:
+        """What an error amounts to that ends the stream.
+
+        Returns:
+            The error to raise in its place; None if it is to be raised as it is: nothing has come yet, the provider has
+            said it itself, or it is about the use of this library.
+        """
+        if isinstance(error, PynectorError):
+            as_it_is = not isinstance(error, TransportError)
+        else:
+            as_it_is = hasattr(error, "status_code")
+        return self._incomplete("the stream broke off") if self._begun and not as_it_is else None
+
+    def unbegun(self, error: SdkTransportError) -> IncompleteStreamError:
+        """The error for an answer that is something else than a stream.
+
+        Args:
+            error: What says that.
+        """
+        return IncompleteStreamError(
+            str(error), provider=PROVIDER, status_code=error.status_code, request_id=error.request_id
+        )
+
+    def _take(self, event: Any) -> tuple[StreamEvent, ...]:
+        match getattr(event, "type", None):
+            case "content_block_delta":
+                return self._delta(self._block(event), event.delta)
+            case "content_block_start":
+                return self._start(event)
+            case "message_start":
+                self._message = event.message
+                return self._usage(None)
+            case "message_delta":
+                return self._close(event)
+            case "message_stop":
+                self.ended = True
+        return ()
+
+    def _start(self, event: Any) -> tuple[StreamEvent, ...]:
+        made = event.content_block
+        if made is None or event.index is None:
+            raise self._odd("a content block without content")
+        is_call = getattr(made, "type", None) == "tool_use"
+        block = self._blocks[event.index] = _Block(made, self._calls if is_call else None)
+        if block.call is not None:
+            self._calls += 1
+            return (ToolCallEvent(block.call, made.id or "", made.name or "", ""),)
+        return tuple(map(TextEvent, block.pieces)) if block.kind == "text" else ()
+
+    def _delta(self, block: _Block, delta: Any) -> tuple[StreamEvent, ...]:
+        match getattr(delta, "type", None):
+            case "text_delta":
+                if delta.text:
+                    block.pieces.append(delta.text)
+                    return (TextEvent(delta.text),)
+            case "input_json_delta":
+                if delta.partial_json:
+                    block.pieces.append(delta.partial_json)
+                    if block.call is not None:
+                        made = block.made
+                        return (ToolCallEvent(block.call, made.id or "", made.name or "", delta.partial_json),)
+            case "thinking_delta":
+                block.pieces.append(delta.thinking or "")
+            case "signature_delta":
+                block.made.signature = delta.signature
+            case "citations_delta":
+                block.made.citations = [*(block.made.citations or ()), delta.citation]
+        return ()
+
+    def _close(self, event: Any) -> tuple[StreamEvent, ...]:
+        message = self._message
+        if message is None:
+            raise self._odd("an end without a beginning")
+        for name, value in _given(event.delta):
+            setattr(message, name, value)
+        return self._usage(event.usage)
+
+    def _usage(self, usage: Any) -> tuple[StreamEvent, ...]:
+        """The tokens so far: each number that an event has replaces the one before it, as they are totals."""
+        message = self._message
+        if message is None:
+            raise self._odd("a beginning without a message")
+        if message.usage is None:
+            message.usage = usage
+        else:
+            for name, value in _given(usage):
+                setattr(message.usage, name, value)
+        total = usage_of(message.usage)
+        return () if total is None else (UsageEvent(total),)
+
+    def _block(self, event: Any) -> _Block:
+        block = self._blocks.get(event.index)
+        if block is None:
+            raise self._odd("a piece of a content block that has not begun")
+        return block
+
+    def _odd(self, what: str) -> SdkTransportError:
+        return SdkTransportError(
+            f"{PROVIDER}: {what} in the stream", provider=PROVIDER, request_id=request_id_of(self._headers)
+        )
+
+    def _incomplete(self, what: str) -> IncompleteStreamError:
+        text = self.text
+        return IncompleteStreamError(
+            f"{PROVIDER}: {what}, after {len(text)} characters",
+            partial=text,
+            provider=PROVIDER,
+            request_id=request_id_of(self._headers),
+        )
+
+
+def _given(fields: Any) -> list[tuple[str, Any]]:
+    """The fields of an object of the SDK that have a value."""
+    return [] if fields is None else [(name, value) for name, value in fields if value is not None]

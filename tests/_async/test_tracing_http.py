@@ -1,0 +1,315 @@
+"""Spans of requests: what is on them, and that they end whatever happens."""
+
+import gc
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.trace import StatusCode
+
+from pynector import AsyncPynector, RetryPolicy
+from pynector.concurrency import create_task_group, move_on_after
+from pynector.errors import ConnectionRefusedError, HTTPNotFoundError, HTTPServerError, TimeoutError
+from pynector.testing import LocalServer
+from pynector.transport.http import AsyncHTTPTransport
+from servers.recorded import Recorded, attributes, id_of, is_client, is_unset, recording, trace_of
+
+pytestmark = pytest.mark.usefixtures("no_proxies_around")
+
+QUICK = RetryPolicy(max_retries=3, backoff_factor=0.001)
+
+
+@pytest.fixture
+def spans() -> Iterator[Recorded]:
+    with recording() as recorded:
+        yield recorded
+
+
+def sent_context(server: LocalServer) -> list[tuple[int, int]]:
+    """Trace and span of what went over the wire, for each request."""
+    found = []
+    for request in server.requests.recent:
+        (value,) = [value for name, value in request.headers if name.lower() == "traceparent"]
+        _, trace, span, _ = value.split("-")
+        found.append((int(trace, 16), int(span, 16)))
+    return found
+
+
+async def test_a_request(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        await client.get("/items/1?api_key=canary")
+    operation, attempt = spans.one("pynector.request"), spans.one("GET")
+    assert not is_client(operation)
+    assert is_client(attempt)
+    assert attempt.parent is not None
+    assert attempt.parent.span_id == id_of(operation)
+    assert is_unset(operation)
+    assert is_unset(attempt)
+    assert attributes(operation) == {"pynector.request.attempts": 1}
+    assert attributes(attempt) == {
+        "http.request.method": "GET",
+        "server.address": "127.0.0.1",
+        "server.port": server.port,
+        "url.full": f"{server.url}/items/1?api_key=REDACTED",
+        "http.response.status_code": 200,
+        "network.protocol.version": "1.1",
+    }
+    assert sent_context(server) == [(trace_of(attempt), id_of(attempt))]
+    scope = attempt.instrumentation_scope
+    assert scope is not None
+    assert scope.name == "pynector"
+    assert scope.schema_url == "https://opentelemetry.io/schemas/1.44.0"
+
+
+async def test_retries_are_siblings(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url, retry=QUICK) as client:
+        await client.get("/flaky/traced?fail=2")
+    operation, attempts = spans.one("pynector.request"), spans.named("GET")
+    assert is_unset(operation)
+    assert attributes(operation) == {"pynector.request.attempts": 3}
+    assert [span.parent.span_id for span in attempts if span.parent is not None] == [id_of(operation)] * 3
+    found = [attributes(span) for span in attempts]
+    assert [each["http.response.status_code"] for each in found] == [503, 503, 200]
+    assert [each.get("http.request.resend_count") for each in found] == [None, 1, 2]
+    assert [each.get("error.type") for each in found] == ["503", "503", None]
+    assert [span.status.status_code for span in attempts] == [StatusCode.ERROR, StatusCode.ERROR, StatusCode.UNSET]
+    assert not any(span.status.description for span in attempts)
+    assert sent_context(server) == [(trace_of(span), id_of(span)) for span in attempts]
+
+
+async def test_redirects_count_as_sent_again(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        await client.get("/redirect/2")
+    found = [attributes(span) for span in spans.named("GET")]
+    assert [each["http.response.status_code"] for each in found] == [302, 302, 200]
+    assert [each.get("http.request.resend_count") for each in found] == [None, 1, 2]
+    assert len({trace for trace, _ in sent_context(server)}) == 1
+
+
+async def test_another_origin_is_not_told_of_the_trace(server: LocalServer, spans: Recorded) -> None:
+    with LocalServer() as other:
+        async with AsyncPynector(base_url=server.url) as client:
+            await client.get("/redirect-to", params={"url": f"{other.url}/items/1"})
+        assert sent_context(server)
+        assert not [name for name, _ in other.requests.recent[0].headers if name.lower() in ("traceparent", "baggage")]
+    assert len(spans.named("GET")) == 2
+
+
+async def test_a_stale_context_is_replaced(server: LocalServer, spans: Recorded) -> None:
+    stale = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with AsyncPynector(base_url=server.url) as client:
+        await client.get("/items/1", headers={"TraceParent": stale})
+    attempt = spans.one("GET")
+    assert sent_context(server) == [(trace_of(attempt), id_of(attempt))]
+
+
+async def test_the_callers_span_is_the_parent(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        with spans.tracer.start_as_current_span("caller") as caller:
+            await client.get("/items/1")
+    operation = spans.one("pynector.request")
+    assert operation.parent is not None
+    assert operation.parent.span_id == caller.get_span_context().span_id
+
+
+async def test_what_has_failed(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url, retry=None) as client:
+        with pytest.raises(HTTPNotFoundError):
+            await client.get("/status/404")
+        with pytest.raises(HTTPServerError):
+            await client.get("/status/500")
+        await client.get("/status/500", raise_for_status=False)
+    assert [span.status.status_code for span in spans.named("GET")] == [StatusCode.ERROR] * 3
+    operations = spans.named("pynector.request")
+    assert [attributes(span).get("error.type") for span in operations] == [
+        "pynector.errors.HTTPNotFoundError",
+        "pynector.errors.HTTPServerError",
+        None,
+    ]
+    assert is_unset(operations[2])
+
+
+async def test_an_unreachable_server(spans: Recorded) -> None:
+    async with AsyncPynector(
+        base_url="http://127.0.0.1:9", retry=RetryPolicy(max_retries=1, backoff_factor=0)
+    ) as client:
+        with pytest.raises(ConnectionRefusedError):
+            await client.get("/")
+    attempts = spans.named("GET")
+    assert [attributes(span)["error.type"] for span in attempts] == ["pynector.errors.ConnectionRefusedError"] * 2
+    assert [attributes(span).get("http.request.resend_count") for span in attempts] == [None, 1]
+    assert not any("http.response.status_code" in attributes(span) for span in attempts)
+    (point,) = spans.metric("http.client.request.duration")
+    assert point.attributes["error.type"] == "pynector.errors.ConnectionRefusedError"
+
+
+async def test_a_cancelled_request_has_not_failed(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        async with create_task_group() as group:
+            await group.start_soon(client.get, "/delay?s=5")
+            with move_on_after(5):
+                while not server.in_flight:
+                    await client.get("/items/1")
+            group.cancel_scope.cancel()
+    (attempt,) = [span for span in spans.named("GET") if "delay" in attributes(span)["url.full"]]
+    assert is_unset(attempt)
+    assert all(is_unset(span) for span in spans.named("pynector.request"))
+
+
+async def test_a_request_whose_time_is_over_has_failed(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        with pytest.raises(TimeoutError):
+            await client.get("/delay?s=5", timeout=0.05)
+    for name in ("GET", "pynector.request"):
+        span = spans.one(name)
+        assert span.status.status_code is StatusCode.ERROR
+        assert attributes(span)["error.type"] == "pynector.errors.TimeoutError"
+
+
+async def test_a_method_that_nobody_knows(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url, retry=None) as client:
+        await client.request({"method": "BREW", "path": "/echo"})
+    found = attributes(spans.one("HTTP"))
+    assert (found["http.request.method"], found["http.request.method_original"]) == ("_OTHER", "BREW")
+
+
+async def test_the_measurement_is_that_of_the_span(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url, retry=RetryPolicy(max_retries=1, backoff_factor=0)) as client:
+        await client.get("/flaky/measured?fail=1")
+    attempts = spans.named("GET")
+    points = {
+        point.attributes["http.response.status_code"]: point for point in spans.metric("http.client.request.duration")
+    }
+    assert set(points) == {503, 200}
+    for span in attempts:
+        found = attributes(span)
+        point = points[found["http.response.status_code"]]
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert point.count == 1
+        assert point.sum == (span.end_time - span.start_time) / 1e9
+        assert point.explicit_bounds[:3] == (0.005, 0.01, 0.025)
+        common = {"http.request.method", "server.address", "server.port", "http.response.status_code", "error.type"}
+        assert {name: found[name] for name in common if name in found} == {
+            name: value for name, value in point.attributes.items() if name in common
+        }
+    (retries,) = spans.metric("pynector.client.retries")
+    assert (retries.value, dict(retries.attributes)) == (1, {"pynector.retry.reason": "503"})
+
+
+async def test_a_client_without_telemetry(
+    server: LocalServer, spans: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = AsyncHTTPTransport(base_url=server.url)
+    with caplog.at_level(logging.DEBUG, "pynector"):
+        for given in ({"base_url": server.url}, {"transport": transport}):
+            async with AsyncPynector(**given, retry=QUICK, enable_telemetry=False) as client:
+                await client.get("/flaky/silent?fail=1")
+                await client.batch_request([{"path": "/items/1"}] * 3)
+                async with client.stream({"path": "/items/1"}) as response:
+                    await response.read()
+    assert not spans.spans
+    assert not spans.metric("http.client.request.duration")
+    assert not [record for record in caplog.records if record.name.startswith("pynector.attempts")]
+    assert not any(name.lower() == "traceparent" for each in server.requests.recent for name, _ in each.headers)
+
+
+async def test_a_bare_transport(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncHTTPTransport(base_url=server.url, retry_backoff_factor=0.001) as transport:
+        await transport.request({"path": "/flaky/bare?fail=1"})
+    assert [span.name for span in spans.spans] == ["GET", "GET"]
+
+
+async def test_giving_up_is_logged_once(server: LocalServer, spans: Recorded, caplog: pytest.LogCaptureFixture) -> None:
+    async with AsyncPynector(base_url=server.url, retry=QUICK) as client:
+        with caplog.at_level(logging.DEBUG, "pynector.attempts"), pytest.raises(HTTPServerError):
+            await client.get("/status/503")
+    found = [(record.levelname, record.message) for record in caplog.records if record.name == "pynector.attempts"]
+    assert found == [("DEBUG", "request.retry")] * 3 + [("WARNING", "request.given_up")]
+    operation = spans.one("pynector.request")
+    assert {record.trace_id for record in caplog.records if record.name == "pynector.attempts"} == {  # type: ignore[attr-defined]
+        f"{trace_of(operation):032x}"
+    }
+
+
+# Answers that are read piece by piece
+
+
+async def test_a_stream_that_is_read_to_its_end(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        async with client.stream({"path": "/stream?n=3&ms=1"}) as response:
+            assert not spans.spans
+            async for _ in response:
+                pass
+            assert {span.name for span in spans.spans} == {"GET", "pynector.stream"}
+    assert all(is_unset(span) for span in spans.spans)
+    assert spans.children(spans.one("pynector.stream")) == spans.named("GET")
+
+
+async def test_a_stream_that_is_left(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        async with client.stream({"path": "/stream?n=1000&ms=5"}) as response:
+            async for _ in response:
+                break
+        assert {span.name for span in spans.spans} == {"GET", "pynector.stream"}
+    assert all(is_unset(span) for span in spans.spans)
+
+
+async def test_a_consumer_that_raises(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        with pytest.raises(ZeroDivisionError):
+            async with client.stream({"path": "/stream?n=1000&ms=5"}) as response:
+                async for _ in response:
+                    raise ZeroDivisionError
+    assert {span.name for span in spans.spans} == {"GET", "pynector.stream"}
+    assert all(is_unset(span) for span in spans.spans)
+
+
+async def test_a_stream_is_not_current_in_its_block(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        async with client.stream({"path": "/stream?n=2&ms=1"}) as response:
+            with spans.tracer.start_as_current_span("inside"):
+                pass
+            await response.read()
+    assert spans.one("inside").parent is None
+
+
+async def test_a_stream_whose_time_is_over(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        with pytest.raises(TimeoutError):
+            async with client.stream({"path": "/stream?n=1000&ms=20"}, timeout=0.2) as response:
+                await response.read()
+    assert [attributes(span)["error.type"] for span in spans.spans] == ["pynector.errors.TimeoutError"] * 2
+
+
+async def test_a_stream_that_is_dropped(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        stream: Any = client.stream({"path": "/stream?n=1000&ms=5"})
+        response = await stream.__aenter__()
+        below = response._head.exchange._exchange  # else it is the connection that makes itself heard
+        assert not spans.spans
+        del response, stream
+        gc.collect()
+        assert {span.name for span in spans.spans} == {"GET", "pynector.stream"}
+        await below.aclose()
+    assert all(is_unset(span) for span in spans.spans)
+
+
+async def test_a_stream_that_another_task_closes(server: LocalServer, spans: Recorded) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        async with client.stream({"path": "/stream?n=1000&ms=5"}) as response:
+            pieces = response.iter_bytes()
+            await anext(pieces)
+            async with create_task_group() as group:
+                await group.start_soon(pieces.aclose)
+            assert {span.name for span in spans.spans} == {"GET", "pynector.stream"}
+    assert len(spans.spans) == 2
+    assert all(is_unset(span) for span in spans.spans)
+
+
+async def test_a_download(server: LocalServer, spans: Recorded, tmp_path: Path) -> None:
+    async with AsyncPynector(base_url=server.url) as client:
+        await client.download("/items/1", tmp_path / "item")
+    assert spans.children(spans.one("pynector.download")) == spans.named("GET")
