@@ -11,11 +11,23 @@ nox.options.reuse_existing_virtualenvs = True
 PROJECT = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text(encoding="utf-8"))
 COVERAGE = ("--cov=pynector", "--cov-branch", "--cov-report=term-missing:skip-covered", "--cov-fail-under=95")
 
+COLLECTOR = "ddapm-test-agent==1.69.1"
+
 
 def install(session: nox.Session, group: str) -> None:
     """Install a dependency group and the package. Resolved here: a pip older than 25.1 knows no groups."""
     session.install(*nox.project.dependency_groups(PROJECT, group))
-    session.install("-e", ".[sdk,fast,httpx2,http2,socks,compression,cli]")
+    session.install("-e", ".[sdk,observability,otlp,fast,httpx2,http2,socks,compression,cli]")
+
+
+def collector(session: nox.Session) -> dict[str, str]:
+    """Where the tests find a collector of traces. It has an environment of its own: it pins what we need newer."""
+    home = Path(session.virtualenv.location).parent / "collector"
+    program = home / "bin" / "ddapm-test-agent"
+    if not program.exists():
+        session.run("python", "-m", "venv", str(home))
+        session.run(str(home / "bin" / "python"), "-m", "pip", "install", "-q", COLLECTOR, external=True)
+    return {"PYNECTOR_TEST_COLLECTOR": str(program)}
 
 
 @nox.session
@@ -34,7 +46,7 @@ def tests(session: nox.Session) -> None:
     """Every test but the long ones, on asyncio, trio and threads, with the coverage of both trees."""
     install(session, "test")
     # More than there are cores: most tests wait for a socket or a clock.
-    session.run("pytest", "-m", "not full", "-n", "3", *COVERAGE, *session.posargs)
+    session.run("pytest", "-m", "not full", "-n", "3", *COVERAGE, *session.posargs, env=collector(session))
 
 
 @nox.session
@@ -47,7 +59,18 @@ def full(session: nox.Session, dependencies: str) -> None:
     install(session, "test")
     if dependencies == "oldest":
         session.install(*(lowest(requirement) for requirement in PROJECT["project"]["dependencies"]))
-    session.run("pytest", "-n", "2", *session.posargs)
+    session.run("pytest", "-n", "2", *session.posargs, env=collector(session))
+
+
+@nox.session
+@nox.parametrize("telemetry", ["none", "api"])
+def core(session: nox.Session, telemetry: str) -> None:
+    """All that works without our extras, and with the API of OpenTelemetry alone."""
+    session.install(*nox.project.dependency_groups(PROJECT, "test"), "-e", ".")
+    if telemetry == "api":
+        session.install("opentelemetry-api")
+    environment = {"PYNECTOR_TESTS_WITHOUT_EXTRAS": "1"}
+    session.run("pytest", "-m", "not full", "-n", "3", *session.posargs, env=environment)
 
 
 @nox.session

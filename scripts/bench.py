@@ -8,6 +8,7 @@
     python scripts/bench.py import                importing
     python scripts/bench.py concurrency           tasks, scopes, streams, locks
     python scripts/bench.py sdk                   language models, and the bare SDKs of their providers
+    python scripts/bench.py telemetry             spans and measurements, off and on
     python scripts/bench.py all                   all of them
 
 Contestants take turns, round by round, so that a noisy moment hits all of them alike; the median of the rounds counts.
@@ -38,6 +39,12 @@ class Suite(NamedTuple):
     rounds: int
 
 
+def _telemetry(plan: Plan) -> Report:
+    from _bench import telemetry  # needs the extra `observability`
+
+    return telemetry.measure(plan)
+
+
 SUITES = {
     "http": Suite(http.measure, http.ROUNDS),
     "overhead": Suite(overhead.measure, overhead.ROUNDS),
@@ -46,6 +53,7 @@ SUITES = {
     "import": Suite(imports.measure, imports.ROUNDS),
     "concurrency": Suite(concurrency.measure, concurrency.ROUNDS),
     "sdk": Suite(sdk.measure, sdk.ROUNDS),
+    "telemetry": Suite(_telemetry, 9),
 }
 
 

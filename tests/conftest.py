@@ -13,6 +13,7 @@ import trustme
 from pynector._concurrency.threads import _workers
 from pynector.testing import LocalServer, reset_limits
 from servers.anthropic_wire import AnthropicApp
+from servers.extras import is_left_out, leave_out
 from servers.httpbin_server import HttpbinServer
 from servers.leaks import LeakCheck
 from servers.openai_wire import OpenAIApp
@@ -59,9 +60,18 @@ ENGINES = ("httpx", "httpx2", "pyreqwest")
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("engines")
-        metafunc.parametrize("engine", ENGINES if only is None else only.args, indirect=True)
+        engines = [
+            engine if engine == "httpx" else pytest.param(engine, marks=pytest.mark.needs(engine))
+            for engine in (ENGINES if only is None else only.args)
+        ]
+        metafunc.parametrize("engine", engines, indirect=True)
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if is_left_out(collection_path) else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to the long run what the default engine has shown already.
 
@@ -69,6 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     module below is another one, and what tests say by the mark `full_beyond("httpx", ...)`: those that are about what
     stands above the engines.
     """
+    leave_out(items)
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         if (engine := params.get("engine", "httpx")) != "httpx":

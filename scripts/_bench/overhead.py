@@ -27,11 +27,11 @@ def answer(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, content=null_engine.CONTENT)
 
 
-def of_async(calls: Callable[[AsyncPynector, int], Awaitable[None]]) -> Run:
+def of_async(calls: Callable[[AsyncPynector, int], Awaitable[None]], *, telemetry: bool = False) -> Run:
     """Time `calls` in a loop and a client of its own."""
 
     async def main(count: int) -> float:
-        async with AsyncPynector(base_url=BASE, enable_telemetry=False) as client:
+        async with AsyncPynector(base_url=BASE, enable_telemetry=telemetry) as client:
             await calls(client, 1)
             started = process_time()
             await calls(client, count)
@@ -40,11 +40,11 @@ def of_async(calls: Callable[[AsyncPynector, int], Awaitable[None]]) -> Run:
     return lambda count: asyncio.run(main(count))
 
 
-def of_blocking(calls: Callable[[Pynector, int], None]) -> Run:
+def of_blocking(calls: Callable[[Pynector, int], None], *, telemetry: bool = False) -> Run:
     """Time `calls` in a client of its own."""
 
     def run(count: int) -> float:
-        with Pynector(base_url=BASE, enable_telemetry=False) as client:
+        with Pynector(base_url=BASE, enable_telemetry=telemetry) as client:
             calls(client, 1)
             started = process_time()
             calls(client, count)

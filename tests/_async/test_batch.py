@@ -181,6 +181,7 @@ async def test_progress_that_raises(server: LocalServer, no_leaks: None) -> None
         assert (await client.get("/items/2")).json()["id"] == 2
 
 
+@pytest.mark.needs("tqdm")
 async def test_a_progress_bar(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
     async with AsyncPynector(base_url=server.url) as client:
         await client.batch_request(indexes(20), progress=True)

@@ -234,7 +234,7 @@ async def test_dedupe_of_many_failures_takes_no_longer_for_each(server: LocalSer
     from pynector._async.bulk.memo import Memo
 
     def seconds(number: int) -> float:
-        memo = Memo(checkpoint=None, key=None, dedupe=True, http=True)
+        memo = Memo(checkpoint=None, key=None, dedupe=True, http=True, own=True)
         jobs = [Job(n, {"path": f"/{n}"}) for n in range(number)]
         for job in jobs:
             assert memo.begin(job) is None

@@ -102,6 +102,7 @@ async def test_codings(server: LocalServer, tmp_path: Path, no_leaks: None) -> N
         assert dict(server.requests.recent[-1].headers)["accept-encoding"] == "gzip"
 
 
+@pytest.mark.needs("tqdm")
 async def test_progress(
     server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_leaks: None
 ) -> None:

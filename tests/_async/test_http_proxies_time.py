@@ -24,6 +24,7 @@ def mute(conn: Connection) -> None:
     conn.wait()
 
 
+@pytest.mark.needs("socksio")
 @pytest.mark.parametrize("kind", ["http", "https", "socks5"])
 async def test_a_deadline_holds_while_a_proxy_says_nothing(kind: str, no_leaks: None) -> None:
     with ScriptedServer(mute) as proxy:
@@ -113,6 +114,7 @@ def route(
             assert proxy.open == 0
 
 
+@pytest.mark.needs("socksio")
 @pytest.mark.engines("httpx", "httpx2")  # whose steps are made here
 @pytest.mark.parametrize("route", ROUTES, indirect=True)
 async def test_cancelled_at_every_step(
@@ -146,6 +148,7 @@ async def test_cancelled_at_every_step(
     assert cancelled >= (3 if url.startswith("http:") else 6)
 
 
+@pytest.mark.needs("socksio")
 @pytest.mark.parametrize("route", ROUTES, indirect=True)
 async def test_a_deadline_at_any_time(route: tuple[str, str], ca: Path, no_leaks: None) -> None:
     url, proxy = route

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from pynector import AsyncPynector, RateLimit
-from pynector.errors import ClosedError, ConfigurationError, IncompleteStreamError, SdkTransportError, TimeoutError
+from pynector.errors import (
+    AuthenticationError,
+    ClosedError,
+    ConfigurationError,
+    IncompleteStreamError,
+    SdkTransportError,
+    TimeoutError,
+)
+from pynector.testing import LocalServer, ServerRequest, ServerResponse
 from pynector.transport import Message
 from pynector.transport.sdk import (
     AsyncSdkTransport,
@@ -20,6 +28,8 @@ from pynector.transport.sdk import (
     UsageEvent,
 )
 from servers.provider_server import ProviderServer
+
+pytestmark = pytest.mark.needs("openai", "anthropic")
 
 WEATHER = {
     "name": "weather",
@@ -412,3 +422,18 @@ async def test_a_client_of_the_users_own(
         AsyncPynector(client=own, api_key="sk-x", **options)
     with pytest.raises(ConfigurationError, match="give a client of the"):
         AsyncPynector(client=object(), **options)
+
+
+async def test_a_key_stays_at_home(provider: ProviderServer) -> None:
+    """A redirect to another server is followed without the credentials."""
+
+    def elsewhere(request: ServerRequest) -> ServerResponse:
+        return ServerResponse(307, (("location", f"{provider.server.url}{request.path}"),))
+
+    with LocalServer(elsewhere) as server:
+        async with client_of(provider, base_url=server.url, headers={"x-api-key": "sk-other"}) as client:
+            with pytest.raises(AuthenticationError):
+                await client.request("hello")
+    received = provider.app.requests[-1]
+    assert not {"authorization", "x-api-key"} & set(received.headers)
+    assert received.text == "hello"

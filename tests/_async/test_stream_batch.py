@@ -136,6 +136,7 @@ async def test_progress(server: LocalServer) -> None:
         assert seen == list(range(5))
 
 
+@pytest.mark.needs("tqdm")
 async def test_a_progress_bar(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
     async with AsyncPynector(base_url=server.url) as client:
         async with client.stream_batch(indexes(20), progress=True) as run:

@@ -1,6 +1,7 @@
 """Whatever an application's own telemetry raises, and whatever is missing of it, a call ends as it would without."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, Samp
 
 from pynector import AsyncPynector, RetryPolicy
 from pynector._telemetry import guard, otel, tracing
+from pynector._telemetry.settings import replace_settings, settings
 from pynector.testing import LocalServer
 from servers.recorded import recording
 
@@ -141,6 +143,24 @@ async def test_nothing_installed(server: LocalServer, monkeypatch: pytest.Monkey
     with recording() as recorded:
         await everything(server)
         assert not recorded.spans
+    assert not any(name.lower() == "traceparent" for each in server.requests.recent for name, _ in each.headers)
+
+
+async def test_switched_off_for_all(server: LocalServer) -> None:
+    before = settings()
+    replace_settings(replace(before, trace_enabled=False))
+    try:
+        with recording() as recorded:
+            await everything(server)
+            assert not recorded.spans
+            assert recorded.metric("http.client.request.duration")
+            replace_settings(replace(before, trace_enabled=False, metrics_enabled=False))
+            count = sum(point.count for point in recorded.metric("http.client.request.duration"))
+            server.reset()
+            await everything(server)
+            assert sum(point.count for point in recorded.metric("http.client.request.duration")) == count
+    finally:
+        replace_settings(before)
     assert not any(name.lower() == "traceparent" for each in server.requests.recent for name, _ in each.headers)
 
 

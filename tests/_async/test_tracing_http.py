@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from opentelemetry import context
 from opentelemetry.trace import StatusCode
 
 from pynector import AsyncPynector, RetryPolicy
@@ -37,6 +39,7 @@ def sent_context(server: LocalServer) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.mark.usefixtures("engine")
 async def test_a_request(server: LocalServer, spans: Recorded) -> None:
     async with AsyncPynector(base_url=server.url) as client:
         await client.get("/items/1?api_key=canary")
@@ -63,6 +66,7 @@ async def test_a_request(server: LocalServer, spans: Recorded) -> None:
     assert scope.schema_url == "https://opentelemetry.io/schemas/1.44.0"
 
 
+@pytest.mark.usefixtures("engine")
 async def test_retries_are_siblings(server: LocalServer, spans: Recorded) -> None:
     async with AsyncPynector(base_url=server.url, retry=QUICK) as client:
         await client.get("/flaky/traced?fail=2")
@@ -79,6 +83,7 @@ async def test_retries_are_siblings(server: LocalServer, spans: Recorded) -> Non
     assert sent_context(server) == [(trace_of(span), id_of(span)) for span in attempts]
 
 
+@pytest.mark.usefixtures("engine")
 async def test_redirects_count_as_sent_again(server: LocalServer, spans: Recorded) -> None:
     async with AsyncPynector(base_url=server.url) as client:
         await client.get("/redirect/2")
@@ -114,6 +119,7 @@ async def test_the_callers_span_is_the_parent(server: LocalServer, spans: Record
     assert operation.parent.span_id == caller.get_span_context().span_id
 
 
+@pytest.mark.usefixtures("engine")
 async def test_what_has_failed(server: LocalServer, spans: Recorded) -> None:
     async with AsyncPynector(base_url=server.url, retry=None) as client:
         with pytest.raises(HTTPNotFoundError):
@@ -145,6 +151,7 @@ async def test_an_unreachable_server(spans: Recorded) -> None:
     assert point.attributes["error.type"] == "pynector.errors.ConnectionRefusedError"
 
 
+@pytest.mark.usefixtures("engine")
 async def test_a_cancelled_request_has_not_failed(server: LocalServer, spans: Recorded) -> None:
     async with AsyncPynector(base_url=server.url) as client:
         async with create_task_group() as group:
@@ -237,6 +244,7 @@ async def test_giving_up_is_logged_once(server: LocalServer, spans: Recorded, ca
 # Answers that are read piece by piece
 
 
+@pytest.mark.usefixtures("engine")
 async def test_a_stream_that_is_read_to_its_end(server: LocalServer, spans: Recorded) -> None:
     async with AsyncPynector(base_url=server.url) as client:
         async with client.stream({"path": "/stream?n=3&ms=1"}) as response:
@@ -248,6 +256,7 @@ async def test_a_stream_that_is_read_to_its_end(server: LocalServer, spans: Reco
     assert spans.children(spans.one("pynector.stream")) == spans.named("GET")
 
 
+@pytest.mark.usefixtures("engine")
 async def test_a_stream_that_is_left(server: LocalServer, spans: Recorded) -> None:
     async with AsyncPynector(base_url=server.url) as client:
         async with client.stream({"path": "/stream?n=1000&ms=5"}) as response:
@@ -313,3 +322,20 @@ async def test_a_download(server: LocalServer, spans: Recorded, tmp_path: Path) 
     async with AsyncPynector(base_url=server.url) as client:
         await client.download("/items/1", tmp_path / "item")
     assert spans.children(spans.one("pynector.download")) == spans.named("GET")
+
+
+async def test_an_instrumented_client_of_the_users_own(server: LocalServer, spans: Recorded) -> None:
+    """The instrumentations of httpx look at this key, and leave their span out: there would be two for each request."""
+    seen: list[object] = []
+
+    async def look(request: httpx.Request) -> None:
+        seen.append(context.get_value(context._SUPPRESS_HTTP_INSTRUMENTATION_KEY))
+
+    async with httpx.AsyncClient(base_url=server.url, event_hooks={"request": [look]}) as own:
+        async with AsyncPynector(client=own) as client:
+            await client.get("/items/1")
+            async with client.stream({"path": "/items/1"}) as response:
+                await response.read()
+            assert not context.get_current()
+    assert seen == [True, True]
+    assert len(spans.attempts) == 2

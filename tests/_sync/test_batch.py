@@ -181,6 +181,7 @@ def test_progress_that_raises(server: LocalServer, no_leaks: None) -> None:
         assert (client.get("/items/2")).json()["id"] == 2
 
 
+@pytest.mark.needs("tqdm")
 def test_a_progress_bar(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
     with Pynector(base_url=server.url) as client:
         client.batch_request(indexes(20), progress=True)

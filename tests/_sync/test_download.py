@@ -103,6 +103,7 @@ def test_codings(server: LocalServer, tmp_path: Path, no_leaks: None) -> None:
         assert dict(server.requests.recent[-1].headers)["accept-encoding"] == "gzip"
 
 
+@pytest.mark.needs("tqdm")
 def test_progress(server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_leaks: None) -> None:
     with Pynector(base_url=server.url) as client:
         seen: list[tuple[int, int | None]] = []

@@ -108,6 +108,7 @@ def test_streams_through_a_proxy(
         assert (t.request(HttpMessage(url="/items/1"))).json()["id"] == 1
 
 
+@pytest.mark.needs("socksio")
 # Now and then the server falls over its own farewell to a client that has hung up.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("kind", ["http", "https", "socks5"])
@@ -160,6 +161,7 @@ def test_a_batch_through_a_proxy(engine: str, tls_server: LocalServer, ca: Path)
             assert len(proxy.seen) <= 8
 
 
+@pytest.mark.needs("socksio")
 @pytest.mark.parametrize("kind", ["http", "socks5", "socks5h"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_others_have_written(
@@ -177,6 +179,7 @@ def test_a_proxy_that_others_have_written(
     assert "proxy-authorization" not in names(sites[scheme])
 
 
+@pytest.mark.needs("socksio")
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 def test_wrong_credentials_for_it(kind: str, tls_server: LocalServer, pproxy: PproxyServer, ca: Path) -> None:
     proxy = pproxy.url(kind).replace("s3cr3t", "wr0ng")

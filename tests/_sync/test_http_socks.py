@@ -45,6 +45,7 @@ CHOSEN, ACCEPTED = b"\5\2", b"\1\0"
 DONE = b"\5\0\0\1\x7f\0\0\1\0\x50"
 
 
+@pytest.mark.needs("socksio")
 @pytest.mark.parametrize(
     "done", [DONE, b"\5\0\0\3\x09localhost\0\x50", b"\5\0\0\4" + bytes(16) + b"\0\x50"], ids=["v4", "name", "v6"]
 )
@@ -61,6 +62,7 @@ def test_socks_in_pieces(kind: str, done: bytes, no_leaks: None) -> None:
     assert b"roxy" not in proxy.requests[0]
 
 
+@pytest.mark.needs("socksio")
 @pytest.mark.parametrize(
     ("url", "address"),
     [
@@ -115,6 +117,7 @@ SOCKS_TEXTS = {
 }
 
 
+@pytest.mark.needs("socksio")
 @pytest.mark.parametrize("failure", SOCKS_FAILURES)
 def test_a_socks_proxy_that_fails(engine: str, failure: str, no_leaks: None) -> None:
     replies, kind, text, again = SOCKS_FAILURES[failure]
@@ -133,6 +136,7 @@ def test_a_socks_proxy_that_fails(engine: str, failure: str, no_leaks: None) -> 
     assert "s3cr3t" not in "".join(traceback.format_exception(error)) + variables(error)
 
 
+@pytest.mark.needs("socksio")
 def test_a_socks_proxy_that_hangs_up(engine: str, no_leaks: None) -> None:
     def at_once(conn: Connection) -> None:
         conn.read(3)
@@ -152,6 +156,7 @@ def test_a_socks_proxy_that_hangs_up(engine: str, no_leaks: None) -> None:
                     t.request(HttpMessage(url="/"))
 
 
+@pytest.mark.needs("socksio")
 def test_a_socks_proxy_that_recovers(no_leaks: None) -> None:
     def unreachable(conn: Connection) -> None:
         conn.read(3)

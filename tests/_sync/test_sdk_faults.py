@@ -23,6 +23,8 @@ from pynector.errors import (
 from pynector.transport.sdk import SdkTransport
 from servers.provider_server import ProviderServer
 
+pytestmark = pytest.mark.needs("openai", "anthropic")
+
 ONCE = RetryPolicy(max_retries=1, backoff_factor=0.01, budget=None)
 
 

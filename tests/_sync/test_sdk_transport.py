@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from pynector import Pynector, RateLimit
-from pynector.errors import ClosedError, ConfigurationError, IncompleteStreamError, SdkTransportError, TimeoutError
+from pynector.errors import (
+    AuthenticationError,
+    ClosedError,
+    ConfigurationError,
+    IncompleteStreamError,
+    SdkTransportError,
+    TimeoutError,
+)
+from pynector.testing import LocalServer, ServerRequest, ServerResponse
 from pynector.transport import Message
 from pynector.transport.sdk import (
     EndEvent,
@@ -21,6 +29,8 @@ from pynector.transport.sdk import (
     UsageEvent,
 )
 from servers.provider_server import ProviderServer
+
+pytestmark = pytest.mark.needs("openai", "anthropic")
 
 WEATHER = {
     "name": "weather",
@@ -409,3 +419,18 @@ def test_a_client_of_the_users_own(name: str, openai_server: ProviderServer, ant
         Pynector(client=own, api_key="sk-x", **options)
     with pytest.raises(ConfigurationError, match="give a client of the"):
         Pynector(client=object(), **options)
+
+
+def test_a_key_stays_at_home(provider: ProviderServer) -> None:
+    """A redirect to another server is followed without the credentials."""
+
+    def elsewhere(request: ServerRequest) -> ServerResponse:
+        return ServerResponse(307, (("location", f"{provider.server.url}{request.path}"),))
+
+    with LocalServer(elsewhere) as server:
+        with client_of(provider, base_url=server.url, headers={"x-api-key": "sk-other"}) as client:
+            with pytest.raises(AuthenticationError):
+                client.request("hello")
+    received = provider.app.requests[-1]
+    assert not {"authorization", "x-api-key"} & set(received.headers)
+    assert received.text == "hello"

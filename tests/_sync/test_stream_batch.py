@@ -137,6 +137,7 @@ def test_progress(server: LocalServer) -> None:
         assert seen == list(range(5))
 
 
+@pytest.mark.needs("tqdm")
 def test_a_progress_bar(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
     with Pynector(base_url=server.url) as client, client.stream_batch(indexes(20), progress=True) as run:
         assert len(list(run)) == 20

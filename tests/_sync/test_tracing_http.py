@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from opentelemetry import context
 from opentelemetry.trace import StatusCode
 
 from pynector import Pynector, RetryPolicy
@@ -38,6 +40,7 @@ def sent_context(server: LocalServer) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_request(server: LocalServer, spans: Recorded) -> None:
     with Pynector(base_url=server.url) as client:
         client.get("/items/1?api_key=canary")
@@ -64,6 +67,7 @@ def test_a_request(server: LocalServer, spans: Recorded) -> None:
     assert scope.schema_url == "https://opentelemetry.io/schemas/1.44.0"
 
 
+@pytest.mark.usefixtures("engine")
 def test_retries_are_siblings(server: LocalServer, spans: Recorded) -> None:
     with Pynector(base_url=server.url, retry=QUICK) as client:
         client.get("/flaky/traced?fail=2")
@@ -80,6 +84,7 @@ def test_retries_are_siblings(server: LocalServer, spans: Recorded) -> None:
     assert sent_context(server) == [(trace_of(span), id_of(span)) for span in attempts]
 
 
+@pytest.mark.usefixtures("engine")
 def test_redirects_count_as_sent_again(server: LocalServer, spans: Recorded) -> None:
     with Pynector(base_url=server.url) as client:
         client.get("/redirect/2")
@@ -114,6 +119,7 @@ def test_the_callers_span_is_the_parent(server: LocalServer, spans: Recorded) ->
     assert operation.parent.span_id == caller.get_span_context().span_id
 
 
+@pytest.mark.usefixtures("engine")
 def test_what_has_failed(server: LocalServer, spans: Recorded) -> None:
     with Pynector(base_url=server.url, retry=None) as client:
         with pytest.raises(HTTPNotFoundError):
@@ -145,6 +151,7 @@ def test_an_unreachable_server(spans: Recorded) -> None:
     assert point.attributes["error.type"] == "pynector.errors.ConnectionRefusedError"
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_cancelled_request_has_not_failed(server: LocalServer, spans: Recorded) -> None:
     with Pynector(base_url=server.url) as client, create_task_group() as group:
         group.start_soon(client.get, "/delay?s=5")
@@ -233,6 +240,7 @@ def test_giving_up_is_logged_once(server: LocalServer, spans: Recorded, caplog: 
 # Answers that are read piece by piece
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_stream_that_is_read_to_its_end(server: LocalServer, spans: Recorded) -> None:
     with Pynector(base_url=server.url) as client, client.stream({"path": "/stream?n=3&ms=1"}) as response:
         assert not spans.spans
@@ -243,6 +251,7 @@ def test_a_stream_that_is_read_to_its_end(server: LocalServer, spans: Recorded) 
     assert spans.children(spans.one("pynector.stream")) == spans.named("GET")
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_stream_that_is_left(server: LocalServer, spans: Recorded) -> None:
     with Pynector(base_url=server.url) as client:
         with client.stream({"path": "/stream?n=1000&ms=5"}) as response:
@@ -304,3 +313,19 @@ def test_a_download(server: LocalServer, spans: Recorded, tmp_path: Path) -> Non
     with Pynector(base_url=server.url) as client:
         client.download("/items/1", tmp_path / "item")
     assert spans.children(spans.one("pynector.download")) == spans.named("GET")
+
+
+def test_an_instrumented_client_of_the_users_own(server: LocalServer, spans: Recorded) -> None:
+    """The instrumentations of httpx look at this key, and leave their span out: there would be two for each request."""
+    seen: list[object] = []
+
+    def look(request: httpx.Request) -> None:
+        seen.append(context.get_value(context._SUPPRESS_HTTP_INSTRUMENTATION_KEY))
+
+    with httpx.Client(base_url=server.url, event_hooks={"request": [look]}) as own, Pynector(client=own) as client:
+        client.get("/items/1")
+        with client.stream({"path": "/items/1"}) as response:
+            response.read()
+        assert not context.get_current()
+    assert seen == [True, True]
+    assert len(spans.attempts) == 2

@@ -82,12 +82,12 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
 
 def id_of(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    return int(span.context.span_id)
 
 
 def trace_of(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.trace_id
+    return int(span.context.trace_id)
 
 
 def is_unset(span: ReadableSpan) -> bool:

@@ -4,10 +4,14 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+import structlog
 from opentelemetry import trace
+from opentelemetry.metrics import _internal as metrics_internal
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.util._once import Once
 
 from pynector._telemetry import guard, loggers, providers, rendering
 from pynector._telemetry.settings import TelemetrySettings, replace_settings, settings
@@ -46,6 +50,28 @@ def recorded() -> Iterator[Spans]:
     finally:
         trace._TRACER_PROVIDER = before
         spans.provider.shutdown()
+
+
+@contextlib.contextmanager
+def untouched() -> Iterator[None]:
+    """A process in which nobody has set up anything: no provider, no structlog, no telemetry of ours."""
+    modules = ((trace, "_TRACER_PROVIDER"), (metrics_internal, "_METER_PROVIDER"))
+    before = [(module, name, getattr(module, name)) for module, name in modules]
+    once = [(module, f"{name}_SET_ONCE", getattr(module, f"{name}_SET_ONCE")) for module, name in modules]
+    for module, name in modules:
+        setattr(module, name, None)
+        setattr(module, f"{name}_SET_ONCE", Once())
+    try:
+        with unconfigured():
+            yield
+    finally:
+        for module, name in modules:
+            provider = getattr(module, name)
+            if isinstance(provider, TracerProvider | MeterProvider):
+                provider.shutdown()
+        for module, name, value in (*before, *once):
+            setattr(module, name, value)
+        structlog.reset_defaults()
 
 
 @contextlib.contextmanager

@@ -128,6 +128,7 @@ def test_a_deadline_and_a_cancellation_on_a_thread() -> None:
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.needs("pyreqwest")
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_ctrl_c_is_prompt() -> None:
     with ScriptedServer(*[silent] * 30) as server:

@@ -11,6 +11,9 @@ import pytest
 
 from pynector.testing import LocalServer
 
+# All of it is there, and what an environment lacks is hidden.
+pytestmark = pytest.mark.needs("opentelemetry", "structlog")
+
 OTEL, SDK, STRUCTLOG = "opentelemetry", "opentelemetry.sdk", "structlog"
 
 EXAMPLE = """

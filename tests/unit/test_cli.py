@@ -50,6 +50,7 @@ def invoke() -> Iterator[Any]:
     logger.setLevel(level)
 
 
+@pytest.mark.needs("rich")
 def test_demo_prints_one_row_per_client_and_the_verdict() -> None:
     result = run(
         sys.executable, "-X", "dev", "-W", "error", "-m", "pynector", "demo", "--requests", "200", PYTHONUTF8="1"
@@ -75,6 +76,7 @@ def test_demo_prints_one_row_per_client_and_the_verdict() -> None:
     assert len(steps) < 10
 
 
+@pytest.mark.needs("rich")
 def test_json_is_all_there_is_on_stdout() -> None:
     result = run(
         *MODULE, "demo", "--json", "--requests", "60", "--concurrency", "7",
@@ -115,6 +117,7 @@ def test_without_the_extra_one_line_tells_how_to_get_it(missing: str) -> None:
     assert result.stderr == "pynector needs the extra: pip install 'pynector[cli]'\n"
 
 
+@pytest.mark.needs("rich")
 def test_a_missing_module_that_is_not_of_the_extra_is_not_hidden() -> None:
     code = "import sys; sys.modules['httpx'] = sys.modules['anyio'] = None; from pynector.cli import main; main()"
     result = run(sys.executable, "-c", code, "demo")
@@ -122,6 +125,7 @@ def test_a_missing_module_that_is_not_of_the_extra_is_not_hidden() -> None:
     assert "ModuleNotFoundError: import of anyio halted" in result.stderr
 
 
+@pytest.mark.needs("rich")
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 @pytest.mark.parametrize("client", CLIENTS)
 def test_ctrl_c_ends_it_at_once(client: str) -> None:
@@ -148,6 +152,7 @@ def test_ctrl_c_ends_it_at_once(client: str) -> None:
     assert b"Traceback" not in err
 
 
+@pytest.mark.needs("rich")
 def test_ctrl_c_while_it_loads_is_no_traceback() -> None:
     code = """
 import sys
@@ -163,6 +168,7 @@ main()
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
+@pytest.mark.needs("rich")
 def test_what_stays_failed_is_told(invoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options = demo.options
     monkeypatch.setattr(demo, "options", lambda plan: options(plan) | {"retry": None})
@@ -177,6 +183,7 @@ def test_what_stays_failed_is_told(invoke: Any, monkeypatch: pytest.MonkeyPatch)
     assert "✗ Both clients got identical answers, but something failed." in result.stdout
 
 
+@pytest.mark.needs("rich")
 def test_answers_that_differ_are_told(invoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # What failed at first for the one client does not fail any more for the other, and the answers tell so.
     monkeypatch.setattr(LocalServer, "reset", lambda server: None)
@@ -189,6 +196,7 @@ def test_answers_that_differ_are_told(invoke: Any, monkeypatch: pytest.MonkeyPat
     assert report["failures"] == []
 
 
+@pytest.mark.needs("rich")
 def test_streams_that_differ_are_told(invoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([1000, 999])
     monkeypatch.setattr(demo.Plan, "stream", lambda plan: {"path": "/big", "params": {"bytes": next(sizes)}})
@@ -198,6 +206,7 @@ def test_streams_that_differ_are_told(invoke: Any, monkeypatch: pytest.MonkeyPat
     assert "✗ The two clients got different answers." in result.stdout
 
 
+@pytest.mark.needs("rich")
 def test_the_table_is_coloured_and_fits_into_a_small_terminal(invoke: Any) -> None:
     result = invoke(FORCE_COLOR="1", COLUMNS="80", TERM="xterm-256color")
     assert result.exit_code == 0

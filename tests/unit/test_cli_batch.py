@@ -56,6 +56,7 @@ def test_a_batch_file_runs_as_it_is(server: LocalServer, source: Path, out: Path
     assert server.requests.count == 30
 
 
+@pytest.mark.needs("pyreqwest")
 @pytest.mark.parametrize("other", ["httpx2", "pyreqwest"])
 def test_other_engines(server: LocalServer, source: Path, out: Path, other: str) -> None:
     done = run_batch(source, "-o", out, "--base-url", server.url, "--engine", other)
@@ -337,6 +338,7 @@ def test_dev_null_is_an_output(server: LocalServer, source: Path) -> None:
 # What is shown
 
 
+@pytest.mark.needs("tqdm")
 def test_a_bar_only_when_asked_for_if_there_is_no_terminal(server: LocalServer, source: Path, out: Path) -> None:
     done = run_batch(source, "-o", out, "--base-url", server.url, "--progress")
     assert done.returncode == 0

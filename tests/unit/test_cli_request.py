@@ -111,6 +111,7 @@ def test_retries_of_what_is_safe_to_repeat(server: LocalServer) -> None:
     assert server.requests.count == 3
 
 
+@pytest.mark.needs("pyreqwest")
 @pytest.mark.parametrize("other", ["httpx2", "pyreqwest"])
 def test_other_engines(server: LocalServer, other: str) -> None:
     assert json.loads(invoke("GET", f"{server.url}/items/1", "--engine", other).stdout)["id"] == 1

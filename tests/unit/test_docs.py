@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import importlib
 import inspect
+import logging
 import os
 import re
 import shutil
@@ -33,6 +34,8 @@ from pynector._config import SETTINGS, UNSET
 from pynector._messages.fields import REQUEST_KEYS
 from pynector._messages.report import RunStats, Summary
 from pynector._options import REQUEST_OPTIONS, BatchOptions
+from pynector._telemetry import semconv
+from pynector.telemetry import configure_telemetry
 from pynector.testing import LocalServer
 from pynector.transport.http import HTTPTransport
 from servers.docs_app import DocsApp, line_server
@@ -52,6 +55,7 @@ LINES = '"lines.example.com", 7000'
 EVENT_LOOPS = re.compile(r"\b(?:anyio|asyncio|trio)\b")
 
 sys.path.insert(0, str(ROOT / "scripts"))
+import telemetry_tables  # noqa: E402
 from _twin import text as twin_text  # noqa: E402
 from _twin.table import Table  # noqa: E402
 
@@ -100,6 +104,21 @@ def workplace(
 
 
 @pytest.fixture
+def telemetry() -> Iterator[None]:
+    """What an example sets up ends with it."""
+    pytest.importorskip("opentelemetry.sdk")
+    from servers.spans import untouched
+
+    loggers = logging.Logger.manager.loggerDict
+    handlers = {name: logger.handlers[:] for name, logger in loggers.items() if isinstance(logger, logging.Logger)}
+    with untouched():
+        yield
+    for name, logger in loggers.items():
+        if isinstance(logger, logging.Logger):
+            logger.handlers[:] = handlers.get(name, [])
+
+
+@pytest.fixture
 def process_end(monkeypatch: pytest.MonkeyPatch) -> contextlib.ExitStack:
     """What an example leaves for the end of its process."""
     stack = contextlib.ExitStack()
@@ -113,8 +132,11 @@ def test_example(
     colour: str,
     workplace: None,
     process_end: contextlib.ExitStack,
+    request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if "pynector.telemetry" in block.text:
+        request.getfixturevalue("telemetry")
     source = block.text if colour != "rewritten" else rewritten(block)
     assert source is not None
     with LocalServer(DocsApp()) as server, line_server() as port, process_end:
@@ -152,7 +174,9 @@ def test_there_are_examples_in_every_guide() -> None:
         "docs/concurrency.md",
     }
     assert guides <= {block.file for block in EXAMPLES if is_async(block)}
-    assert guides - {"docs/http_transport.md", "docs/sdk_transport.md"} <= {block.file for block in EXAMPLES if not is_async(block)}
+    assert guides - {"docs/http_transport.md", "docs/sdk_transport.md"} <= {
+        block.file for block in EXAMPLES if not is_async(block)
+    }
 
 
 @pytest.mark.parametrize("block", [b for b in EXAMPLES if is_async(b) and rewritten(b) is None], ids=str)
@@ -193,11 +217,12 @@ def test_named_modules_and_names_exist() -> None:
     for file in FILES:
         for line, prose in read_prose(ROOT, file):
             for name in re.findall(r"`(pynector(?:\.[A-Za-z_]\w*)+)`", prose):
-                if name not in (*LOGGERS, *ENTRY_POINT_GROUPS) and not importable(name):
+                if name not in (*LOGGERS, *ENTRY_POINT_GROUPS, *EMITTED) and not importable(name):
                     unknown.append(f"{file}:{line}: {name}")
     assert not unknown
 
 
+EMITTED = {*semconv.SPANS, *semconv.ATTRIBUTES, *(metric.name for metric in semconv.METRICS)}
 LOGGERS = ("pynector.attempts", "pynector.http")
 ENTRY_POINT_GROUPS = (
     "pynector.transports.async",
@@ -355,3 +380,16 @@ def test_tree_of_errors() -> None:
         named.add(name)
     # What no built-in transport raises yet is not in the tree.
     assert {error for error in errors.__all__ if error.startswith("HTTP")} <= named
+
+
+def test_arguments_of_configure_telemetry() -> None:
+    arguments = table("docs/observability.md", "Argument")
+    parameters = inspect.signature(configure_telemetry).parameters
+    assert list(arguments) == list(parameters)
+    for name, parameter in parameters.items():
+        assert arguments[name][0] == default(parameter.default), name
+
+
+def test_tables_of_what_is_emitted() -> None:
+    """Run scripts/telemetry_tables.py where this fails."""
+    assert telemetry_tables.updated(page := telemetry_tables.FILE.read_text(encoding="utf-8")) == page

@@ -222,6 +222,7 @@ def test_idempotency_keys() -> None:
     assert [value for name, value in wire.headers if name.lower() == b"idempotency-key"] == [b"k2"]
 
 
+@pytest.mark.needs("zstandard")
 def test_accept_encoding_names_what_can_be_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert accept_encoding() == b"gzip, deflate, br, zstd"
     installed = {"brotlicffi"}

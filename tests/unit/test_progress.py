@@ -57,6 +57,7 @@ class Clock:
         return self.now
 
 
+@pytest.mark.needs("tqdm")
 def test_a_bar_without_failures(capsys: pytest.CaptureFixture[str]) -> None:
     bar, close = make_progress(True, 4)
     assert isinstance(bar, Bar)
@@ -68,6 +69,7 @@ def test_a_bar_without_failures(capsys: pytest.CaptureFixture[str]) -> None:
     assert "failed" not in shown
 
 
+@pytest.mark.needs("tqdm")
 def test_a_bar_tells_of_failures_and_of_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
     bar, close = make_progress(True, 8)
     assert isinstance(bar, Bar)
@@ -79,6 +81,7 @@ def test_a_bar_tells_of_failures_and_of_the_rate(capsys: pytest.CaptureFixture[s
     assert "req/s, 2 failed (25.0%)" in last
 
 
+@pytest.mark.needs("tqdm")
 def test_failures_are_written_at_most_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(_progress, "monotonic", clock)

@@ -15,7 +15,6 @@ import httpx2
 import openai
 import pytest
 from anthropic.types import Message
-from anthropic.types.shared import ContractSpendLimitReachedError
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 from pydantic import BaseModel
@@ -444,7 +443,8 @@ STATUSES: Mapping[int, tuple[type[Exception], type[Exception]]] = {
 }
 
 _DROPPED, _SILENT, _BROKEN = openai.APIConnectionError, openai.APITimeoutError, json.JSONDecodeError
-_SPENT = ContractSpendLimitReachedError
+# The first versions have no class of its own for it.
+_SPENT = getattr(anthropic.types.shared, "ContractSpendLimitReachedError", anthropic.RateLimitError)
 
 # Of each fault: what a chat and a response raise, plain and streamed, and what a message does. None: nothing at all.
 RAISED: Mapping[str, tuple[type[Exception] | None, ...]] = {
@@ -560,7 +560,7 @@ def test_quotas_that_no_waiting_helps(gpt: openai.OpenAI, claude: anthropic.Anth
     assert (quota.value.code, quota.value.type) == ("insufficient_quota", "insufficient_quota")
     with pytest.raises(anthropic.RateLimitError) as limit:
         message(claude, "scenario=hard_quota")
-    assert type(limit.value).__name__ == "ContractSpendLimitReachedError"
+    assert type(limit.value) is _SPENT
 
 
 def test_a_status_says_when_to_come_again(gpt: openai.OpenAI) -> None:

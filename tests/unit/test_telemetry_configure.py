@@ -10,21 +10,18 @@ from typing import Any
 
 import pytest
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.util._once import Once
 
 import pynector.telemetry
 import pynector.telemetry.sync
 from pynector import telemetry
-from pynector._telemetry.otel import opentelemetry
 from pynector._telemetry.settings import settings
 from pynector.errors import ConfigurationError
 from pynector.telemetry import configure_telemetry, get_telemetry
-from servers.spans import unconfigured
+from servers.spans import untouched
 
 COLLECTOR = "http://127.0.0.1:9"  # nobody is there
 
@@ -34,16 +31,8 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process in which nobody has set up anything."""
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(name)
-    assert opentelemetry() is not None
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
-    monkeypatch.setattr(metrics_internal, "_METER_PROVIDER", None)
-    monkeypatch.setattr(metrics_internal, "_METER_PROVIDER_SET_ONCE", Once())
-    with unconfigured():
+    with untouched():
         yield
-        for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
-            if isinstance(provider, TracerProvider | MeterProvider):
-                provider.shutdown()
 
 
 def processors() -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Literal, TypeVar, cast, overload
+from typing import Literal, TypeVar, overload
 
 from .._concurrency.aio.colour import ColourGuard, invoke, settle
 from .._concurrency.aio.tasks import TaskGroup, create_task_group
@@ -197,5 +197,5 @@ async def traced_gather(
 
 async def _made(call: Callable[[], Awaitable[T]] | Awaitable[T]) -> T:
     if callable(call):
-        return await invoke(cast("Callable[[], Awaitable[T]]", call))
+        return await invoke(call)  # pyright: ignore[reportReturnType] # what can be called is no T
     return await settle(call)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from ..errors import ConfigurationError
 from .request import SdkRequest, Tool
+from .settings import hidden
 from .turns import Image, Part, Raw, Turn
 
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -42,7 +43,7 @@ def arguments_of(request: SdkRequest) -> dict[str, Any]:
     if choice is not None:
         arguments["tool_choice"] = choice
     if request.headers:
-        arguments["extra_headers"] = request.headers
+        arguments["extra_headers"] = hidden(request.headers)
     body = _body(request)
     if body:
         arguments["extra_body"] = body

@@ -162,8 +162,11 @@ def _details(body: object) -> Mapping[str, Any]:
 
 
 def _name(error: Exception, details: Mapping[str, Any], *names: str) -> str | None:
+    # Anthropic has its finer code one level below; of its SDKs only the newer ones look there.
+    finer = details.get("details")
+    below = finer if isinstance(finer, Mapping) else {}
     for name in names:
-        for found in (getattr(error, name, None), details.get(name)):
+        for found in (getattr(error, name, None), details.get(name), below.get(name)):
             if isinstance(found, str) and found:
                 return found[:200]
     return None

@@ -13,6 +13,7 @@ from .._messages.usage import Usage
 from ..errors import ConfigurationError, DeserializationError, IncompleteStreamError, SdkTransportError
 from .failures import translate
 from .request import SdkRequest
+from .settings import hidden
 from .unexpected import unexpected
 
 PROVIDER: Final = "openai"
@@ -171,7 +172,7 @@ def passed_on(request: SdkRequest) -> dict[str, Any]:
     if request.extra:
         passed["extra_body"] = request.extra
     if request.headers:
-        passed["extra_headers"] = request.headers
+        passed["extra_headers"] = hidden(request.headers)
     return passed
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from .._config import Secret
 from .._messages.headers import Headers
+from .._messages.redact import REDACTED, is_sensitive_header
 from ..errors import ConfigurationError
 
 _VISIBLE: Final = re.compile("[!-~]+")
@@ -63,6 +64,20 @@ def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
         ConfigurationError: A name or a value can't be sent.
     """
     return dict(Headers(headers).multi_items()) if headers else {}
+
+
+class HiddenText(str):
+    """A text that does not show in the repr of what holds it. SDKs log the arguments of their calls at DEBUG."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(REDACTED)
+
+
+def hidden(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers of one request, those with a credential hidden from logs and tracebacks; they are sent as they are."""
+    return {name: HiddenText(value) if is_sensitive_header(name) else value for name, value in headers.items()}
 
 
 def _shown(url: object) -> str:

@@ -219,7 +219,7 @@ class Sender:
         """The span of a call; None if there is none."""
         if isinstance(self._tracing, UnsetType):
             self._tracing = tracing()
-        if self._tracing is None:
+        if self._tracing is None or self._tracing.is_idle():
             return None
         spans = True
         if isinstance(record, Job):

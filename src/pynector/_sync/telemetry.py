@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Literal, TypeVar, cast, overload
+from typing import Literal, TypeVar, overload
 
 from .._concurrency.threads.colour import ColourGuard, invoke, settle
 from .._concurrency.threads.tasks import TaskGroup, create_task_group
@@ -171,7 +171,7 @@ def traced_gather(
 
                 def work(index: int, call: Callable[[], T] | T) -> None:
                     try:
-                        results[index] = cast("T", (invoke(call) if callable(call) else settle(call)))
+                        results[index] = _made(call)
                     except Exception as exc:
                         if return_exceptions:
                             results[index] = exc
@@ -190,3 +190,9 @@ def traced_gather(
     finally:
         discard(waiting)
     return [results[index] for index in range(len(waiting))]
+
+
+def _made(call: Callable[[], T] | T) -> T:
+    if callable(call):
+        return invoke(call)  # pyright: ignore[reportReturnType] # what can be called is no T
+    return settle(call)

@@ -47,7 +47,7 @@ class TracedEngine:
 
     def send(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Answer:
         """Send `wire` and read the whole answer."""
-        if record.spans is None:
+        if record.spans is None or self._tracing.is_idle():
             return self._engine.send(wire, headers, record)
         attempt, headers = self._begin(wire, headers, record)
         if attempt is None:
@@ -68,7 +68,7 @@ class TracedEngine:
 
     def stream(self, wire: WireRequest, headers: RawHeaders, record: Record) -> Exchange:
         """Send `wire` and wait for the head of the answer; the span goes on until its end."""
-        if record.spans is None:
+        if record.spans is None or self._tracing.is_idle():
             return self._engine.stream(wire, headers, record)
         attempt, headers = self._begin(wire, headers, record)
         if attempt is None:
@@ -191,7 +191,7 @@ def begin(
             record,
             attributes,
             provider=adapter.provider,
-            base_url=getattr(adapter, "base_url", None) or getattr(adapter, "_base_url", None),
+            base_url=getattr(adapter, "base_url", None),
             streamed=streamed,
             spans=spans,
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from .._http.wire import WireRequest
 from . import semconv
+from .guard import report_failure
 from .metrics import Instruments, instruments
 from .redactor import redact_url
 from .tracing import Attributes, Lasting, RawHeaders, Tracing
@@ -93,7 +94,11 @@ def start_attempt(tracing: Tracing, wire: WireRequest, spans: int) -> HTTPAttemp
     tracer, measured = None if spans < 0 else tracing.tracer(), instruments()
     if tracer is None and measured is None:
         return None
-    return HTTPAttempt(tracing, tracer, measured, wire, spans)
+    try:
+        return HTTPAttempt(tracing, tracer, measured, wire, spans)
+    except Exception as exc:  # noqa: BLE001 - of what it is made of nothing may spoil the request
+        report_failure("span start", exc)
+        return None
 
 
 def sent_headers(tracing: Tracing, wire: WireRequest, headers: RawHeaders, attempt: HTTPAttempt | None) -> RawHeaders:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
 from .._mutex import ProcessMutex
@@ -93,20 +93,31 @@ _making = ProcessMutex()
 _mutex = ProcessMutex()
 _running: WeakSet[Running] = WeakSet()
 _known: tuple[object, Instruments | None] | None = None
+_seen: tuple[object, Instruments | None] | None = None
+_MISSING: Final = object()
 
 
 def instruments() -> Instruments | None:
     """The instruments; None if nothing would be measured: not installed, switched off, or without a provider."""
+    global _seen  # noqa: PLW0603 - one tuple, so that nobody sees half of it
     api = opentelemetry()
     if api is None or not settings().metrics_enabled:
         return None
+    # As with tracers: to ask for a provider takes long while there is none, and this name is a private one as well.
+    internal, seen = getattr(api.metrics, "_internal", None), _seen
+    current = getattr(internal, "_METER_PROVIDER", _MISSING)
+    if seen is not None and seen[0] is current:
+        return seen[1]
     try:
         provider = api.metrics.get_meter_provider()
         known = _known
-        return known[1] if known is not None and known[0] is provider else _adopt(api, provider)
+        made = known[1] if known is not None and known[0] is provider else _adopt(api, provider)
     except Exception as exc:  # noqa: BLE001
         report_failure("asking for the meter provider", exc)
         return None
+    if current is not _MISSING:
+        _seen = current, made
+    return made
 
 
 def _adopt(api: OpenTelemetry, provider: Any) -> Instruments | None:

@@ -9,6 +9,7 @@ from .._messages.usage import Usage
 from .._sdk.request import SdkRequest
 from ..errors import IncompleteStreamError
 from . import semconv
+from .guard import report_failure
 from .metrics import Instruments, instruments
 from .tracing import Attributes, Lasting, Tracing, tracing
 
@@ -215,9 +216,13 @@ def start_generation(
     tracer = found.tracer() if found is not None and spans else None
     if found is None or (tracer is None and measured is None):
         return None
-    generation = Generation(found, measured, record, request, provider, base_url, streamed=streamed)
-    if tracer is not None:
-        generation.begin(tracer, attributes)
+    try:
+        generation = Generation(found, measured, record, request, provider, base_url, streamed=streamed)
+        if tracer is not None:
+            generation.begin(tracer, attributes)
+    except Exception as exc:  # noqa: BLE001 - an adapter of the application's may have said anything
+        report_failure("span start", exc)
+        return None
     return generation
 
 

@@ -9,7 +9,7 @@ from .._version import __version__
 from ..errors import TransportError
 from . import semconv
 from .guard import report_failure
-from .metrics import Instruments
+from .metrics import Instruments, instruments
 from .otel import OpenTelemetry, opentelemetry
 from .redactor import redact_text
 from .settings import settings
@@ -28,25 +28,51 @@ class Tracing:
         api: The API.
     """
 
-    __slots__ = ("_known", "_mutex", "api")
+    __slots__ = ("_get_context", "_known", "_metrics", "_mutex", "_seen", "_trace", "api")
 
     def __init__(self, api: OpenTelemetry) -> None:
         self.api = api
         self._known: tuple[object, Any] | None = None
+        self._seen: tuple[object, Any] | None = None
         self._mutex = ProcessMutex()
+        self._trace: Any = api.trace
+        self._metrics: Any = getattr(api.metrics, "_internal", None)
+        self._get_context: Any = api.context.get_current
+        # Providers that the environment names are loaded, and set, when one is asked for.
+        self.tracer()
+        instruments()
+
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do at all, as is nearly always so where nobody has asked for telemetry.
+
+        That is to say: nothing records spans or measurements, and nothing is current that a server is to be told of.
+        It is on the way of every request, where to ask for a provider takes longer than all the rest while there is
+        none, as the environment is searched. The two names are private ones: without them this is slower, and no more.
+        """
+        return (
+            getattr(self._trace, "_TRACER_PROVIDER", self) is None
+            and getattr(self._metrics, "_METER_PROVIDER", self) is None
+            and not self._get_context()
+        )
 
     def tracer(self) -> Any:
         """The tracer; None if no span would be recorded, so that nothing has to be put together for one."""
         if not settings().trace_enabled:
             return None
+        # The application may set its provider at any moment, so that it is looked for each time, as in `is_idle`.
+        current, seen = getattr(self.api.trace, "_TRACER_PROVIDER", self), self._seen
+        if seen is not None and seen[0] is current:
+            return seen[1]
         try:
-            # Asked for each time: the application may set its provider at any moment, and it is cheap.
             provider = self.api.trace.get_tracer_provider()
             known = self._known
-            return known[1] if known is not None and known[0] is provider else self._adopt(provider)
+            tracer = known[1] if known is not None and known[0] is provider else self._adopt(provider)
         except Exception as exc:  # noqa: BLE001 - of the application's own provider
             report_failure("tracer", exc)
             return None
+        if current is not self:
+            self._seen = current, tracer
+        return tracer
 
     def _adopt(self, provider: Any) -> Any:
         trace = self.api.trace
@@ -127,8 +153,10 @@ class Tracing:
         propagate = self.api.propagate
         if propagate is None or not settings().trace_enabled:
             return headers
-        carrier: dict[str, str] = {}
         try:
+            if context is None and not self.api.context.get_current():
+                return headers  # nothing is current, and so there is nothing to tell
+            carrier: dict[str, str] = {}
             propagate.inject(carrier, context)
             if not carrier:
                 return headers

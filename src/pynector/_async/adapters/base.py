@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Hashable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..._messages.sdk import SdkMessage
 from ..._sdk.events import StreamEvent
 from ..._sdk.failures import translate
 from ..._sdk.request import SdkRequest
+from ...errors import SdkTransportError
 
 
 class AsyncSDKAdapter(ABC):
@@ -117,6 +118,15 @@ class AsyncSDKAdapter(ABC):
         return f"<{type(self).__name__}>"
 
 
-def described(value: Any) -> str:
-    """What an SDK has returned in place of an answer, for the text of an error."""
-    return "nothing" if value is None else f"a {type(value).__name__}"
+def misbehaving(adapter: AsyncSDKAdapter, method: str, value: object, expected: str) -> SdkTransportError:
+    """The error for an adapter that does not keep to its contract, not raised.
+
+    Args:
+        adapter: It.
+        method: Which method of it.
+        value: What that has given.
+        expected: What it should have given.
+    """
+    given = "nothing" if value is None else f"a {type(value).__name__}"
+    text = f"{method}() of {type(adapter).__name__} gave {given}, and no {expected}"
+    return SdkTransportError(text, provider=adapter.provider)

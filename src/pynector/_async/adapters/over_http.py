@@ -118,9 +118,9 @@ class AsyncHTTPAdapter(AsyncSDKAdapter):
         return (self.provider, id(self._own)) if self._own is not None else (self._base_url, hash(self._key))
 
     @property
-    def at_home(self) -> bool:
-        """Whether the address is that of the provider itself."""
-        return self._base_url.rstrip("/") == self.default_url.rstrip("/")
+    def base_url(self) -> str:
+        """Where requests go."""
+        return self._base_url
 
     @property
     def _client(self) -> Any:

@@ -12,8 +12,9 @@ import httpx2
 from ..._concurrency.aio.scopes import shield
 from ..._http.settings import EngineSettings
 from ..._http.url import Origin, parse_url
-from ..._http.wire import WireRequest
+from ..._http.wire import WireRequest, accept_encoding
 from ..._messages.http import HttpMessage
+from ..._messages.redact import is_sensitive_header
 from ..attempts import Record
 from ..engines import make_engine
 from ..engines.protocol import AsyncEngine, AsyncExchange
@@ -48,6 +49,9 @@ class AsyncWire(httpx2.AsyncBaseTransport):
         # The first one goes where the SDK was told to go; it follows redirects on its own.
         self._home = self._home or target.origin
         trusted = target.origin == self._home
+        if not trusted:
+            # httpx2 takes out `Authorization` alone, and the key may be in a header of another name.
+            headers = [item for item in headers if not is_sensitive_header(item[0].decode("latin-1"))]
         wire = WireRequest(request.method, target, headers, body or None, message, trusted=trusted)
         record, streamed = sending.get() or Sending(Record(), streamed=True)
         if streamed:
@@ -98,5 +102,8 @@ def make_client(transport: AsyncWire, timeout: float | None) -> httpx2.AsyncClie
         transport: What it sends through.
         timeout: Seconds of silence, which the engine of the transport looks after; here it is for the SDK to see.
     """
-    # Proxies and certificates of the environment are the engine's affair.
-    return httpx2.AsyncClient(transport=transport, timeout=timeout, follow_redirects=True, trust_env=False)
+    # What can be decoded is decided below, and proxies and certificates of the environment are the engine's affair.
+    codings = {"Accept-Encoding": accept_encoding().decode("ascii")}
+    return httpx2.AsyncClient(
+        transport=transport, timeout=timeout, headers=codings, follow_redirects=True, trust_env=False
+    )

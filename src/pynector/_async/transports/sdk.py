@@ -17,7 +17,7 @@ from ..._sdk.failures import failure_of
 from ..._sdk.request import REQUEST_FIELDS, SdkRequest, make_request
 from ..._telemetry.operation import Operation
 from ...errors import ClosedError, ConfigurationError, TimeoutError
-from ..adapters.base import AsyncSDKAdapter
+from ..adapters.base import AsyncSDKAdapter, misbehaving
 from ..adapters.registry import adapters
 from ..adapters.sending import Sending, sending
 from ..attempts import Record, run_attempts
@@ -266,6 +266,8 @@ class AsyncSdkTransport(ColourGuard):
         finally:
             sending.reset(token)
         record.answered()
+        if not isinstance(answer, SdkMessage):
+            raise misbehaving(adapter, "complete", answer, "SdkMessage")
         return answer
 
     def told(self, exc: Exception, record: Record) -> Exception:

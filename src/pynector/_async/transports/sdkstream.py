@@ -13,11 +13,11 @@ from ..._lanes import Lane
 from ..._messages.sdk import FinishReason, SdkMessage
 from ..._messages.usage import Usage
 from ..._policies.retry import Failure, RetryPolicy
-from ..._sdk.events import EndEvent, StreamEvent, TextEvent, UsageEvent
+from ..._sdk.events import EndEvent, StreamEvent, TextEvent, ToolCallEvent, UsageEvent
 from ..._sdk.request import SdkRequest
 from ..._telemetry.operation import Generation, Operation
 from ...errors import ClosedError, IncompleteStreamError, TimeoutError
-from ..adapters.base import AsyncSDKAdapter
+from ..adapters.base import AsyncSDKAdapter, misbehaving
 from ..adapters.sending import Sending, sending
 from ..attempts import Record, run_attempts
 from ..pacing import AsyncPacer
@@ -52,12 +52,14 @@ class _Opening:
         if not self._adapter.reports_sending:
             record.sending()
         token = sending.set(Sending(record, streamed=True))
-        events = self._adapter.stream(prepared)
+        events: AsyncGenerator[StreamEvent, None] | None = None
         try:
+            events = _generator_of(self._adapter, prepared)
             first = await anext(events)
         except BaseException as exc:
-            with shield():
-                await events.aclose()
+            if events is not None:
+                with shield():
+                    await events.aclose()
             if isinstance(exc, StopAsyncIteration):
                 exc = IncompleteStreamError("the stream ended before its first event", provider=self._adapter.provider)
             if not isinstance(exc, Exception):
@@ -80,6 +82,17 @@ class _Opening:
 
     def finish(self, prepared: SdkRequest, answer: _Begun, *, raise_for_status: bool) -> _Begun:
         return answer
+
+
+def _generator_of(adapter: AsyncSDKAdapter, prepared: SdkRequest) -> AsyncGenerator[StreamEvent, None]:
+    """The events of an adapter, which somebody else may have written."""
+    events: object = adapter.stream(prepared)
+    if isinstance(events, AsyncGenerator):
+        return events
+    close = getattr(events, "close", None)
+    if callable(close):  # or it may complain, when it is collected, that nobody has used it
+        close()
+    raise misbehaving(adapter, "stream", events, "async generator")
 
 
 class AsyncSdkStream(ColourGuard):
@@ -264,6 +277,13 @@ class AsyncSdkStream(ColourGuard):
                 if self._operation is not None:
                     self._operation.answered(event.message)
                     self._operation.end()
+            case ToolCallEvent():
+                pass
+            case _:
+                self._ended = True  # type: ignore[unreachable]  # not for an adapter that somebody else has written
+                error = misbehaving(self._adapter, "stream", event, "event")
+                self._end(error)
+                raise error
         return event
 
     async def _pull(self, events: AsyncGenerator[StreamEvent, None]) -> StreamEvent:

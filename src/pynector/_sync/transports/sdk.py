@@ -18,7 +18,7 @@ from ..._sdk.failures import failure_of
 from ..._sdk.request import REQUEST_FIELDS, SdkRequest, make_request
 from ..._telemetry.operation import Operation
 from ...errors import ClosedError, ConfigurationError, TimeoutError
-from ..adapters.base import SDKAdapter
+from ..adapters.base import SDKAdapter, misbehaving
 from ..adapters.registry import adapters
 from ..adapters.sending import Sending, sending
 from ..attempts import Record, run_attempts
@@ -267,6 +267,8 @@ class SdkTransport(ColourGuard):
         finally:
             sending.reset(token)
         record.answered()
+        if not isinstance(answer, SdkMessage):
+            raise misbehaving(adapter, "complete", answer, "SdkMessage")
         return answer
 
     def told(self, exc: Exception, record: Record) -> Exception:

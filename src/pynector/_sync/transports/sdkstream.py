@@ -14,11 +14,11 @@ from ..._lanes import Lane
 from ..._messages.sdk import FinishReason, SdkMessage
 from ..._messages.usage import Usage
 from ..._policies.retry import Failure, RetryPolicy
-from ..._sdk.events import EndEvent, StreamEvent, TextEvent, UsageEvent
+from ..._sdk.events import EndEvent, StreamEvent, TextEvent, ToolCallEvent, UsageEvent
 from ..._sdk.request import SdkRequest
 from ..._telemetry.operation import Generation, Operation
 from ...errors import ClosedError, IncompleteStreamError, TimeoutError
-from ..adapters.base import SDKAdapter
+from ..adapters.base import SDKAdapter, misbehaving
 from ..adapters.sending import Sending, sending
 from ..attempts import Record, run_attempts
 from ..pacing import Pacer
@@ -53,12 +53,14 @@ class _Opening:
         if not self._adapter.reports_sending:
             record.sending()
         token = sending.set(Sending(record, streamed=True))
-        events = self._adapter.stream(prepared)
+        events: Generator[StreamEvent, None, None] | None = None
         try:
+            events = _generator_of(self._adapter, prepared)
             first = next(events)
         except BaseException as exc:
-            with shield():
-                events.close()
+            if events is not None:
+                with shield():
+                    events.close()
             if isinstance(exc, StopIteration):
                 exc = IncompleteStreamError("the stream ended before its first event", provider=self._adapter.provider)
             if not isinstance(exc, Exception):
@@ -81,6 +83,17 @@ class _Opening:
 
     def finish(self, prepared: SdkRequest, answer: _Begun, *, raise_for_status: bool) -> _Begun:
         return answer
+
+
+def _generator_of(adapter: SDKAdapter, prepared: SdkRequest) -> Generator[StreamEvent, None, None]:
+    """The events of an adapter, which somebody else may have written."""
+    events: object = adapter.stream(prepared)
+    if isinstance(events, Generator):
+        return events
+    close = getattr(events, "close", None)
+    if callable(close):  # or it may complain, when it is collected, that nobody has used it
+        close()
+    raise misbehaving(adapter, "stream", events, "generator")
 
 
 class SdkStream(ColourGuard):
@@ -265,6 +278,13 @@ class SdkStream(ColourGuard):
                 if self._operation is not None:
                     self._operation.answered(event.message)
                     self._operation.end()
+            case ToolCallEvent():
+                pass
+            case _:
+                self._ended = True  # type: ignore[unreachable]  # not for an adapter that somebody else has written
+                error = misbehaving(self._adapter, "stream", event, "event")
+                self._end(error)
+                raise error
         return event
 
     def _pull(self, events: Generator[StreamEvent, None, None]) -> StreamEvent:
