@@ -22,6 +22,7 @@ from pynector._concurrency.aio.scopes import CancelScope, move_on_after
 from pynector._concurrency.aio.tasks import create_task_group
 from pynector.transport.http import AsyncHTTPTransport
 from servers.http2 import Peer, http2_peer
+from servers.inside import engine_of
 
 # The third engine has an HTTP/2 of its own, and its own test.
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("httpx", "httpx2")]
@@ -465,6 +466,6 @@ async def test_what_is_over_leaves_nothing_behind(peer: Peers, ca: Path) -> None
         async with make(url, ca) as client:
             for _ in range(20):
                 assert (await client.post("/", content=bytes(200_000))).status_code == 200
-            engine: Any = client._transport._engine
+            engine: Any = engine_of(client)
             (lease,) = engine._connections._idle
             assert lease.connection._streams == {}

@@ -18,6 +18,7 @@ import zstandard
 from pynector import AsyncPynector, errors
 from pynector._http import decode
 from pynector.transport.http import AsyncHTTPTransport
+from servers.inside import engine_of
 from servers.scripted import Connection, Script, ScriptedServer, http_response
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -195,7 +196,7 @@ async def test_checked_headers_are_not_kept_beyond_their_connection() -> None:
     with ScriptedServer(answers(OK), repeat=True) as server:
         async with AsyncPynector(base_url=server.url, headers={"X-Api-Key": secret.decode()}) as client:
             assert (await client.get("/")).content == b"good"
-            (lease,) = client._transport._engine._connections._idle
+            (lease,) = engine_of(client)._connections._idle
             assert secret in repr(lease.connection._known).encode()
         assert not lease.connection._known
     modules = [module for name, module in sys.modules.items() if name.startswith("pynector")]
@@ -229,7 +230,7 @@ async def test_nothing_is_kept_if_so_wished() -> None:
     with ScriptedServer(answers(OK), repeat=True) as server:
         async with AsyncPynector(base_url=server.url, keepalive_expiry=0.0) as client:
             assert (await client.get("/")).content == b"good"
-            connections: Any = client._transport._engine._connections
+            connections: Any = engine_of(client)._connections
             assert (connections._open, len(connections._idle)) == (0, 0)
 
 

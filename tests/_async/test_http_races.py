@@ -18,6 +18,7 @@ from pynector._concurrency.aio.scopes import CancelScope, move_on_after
 from pynector._concurrency.aio.tasks import create_task_group
 from pynector.testing import LocalServer
 from servers.http2 import Peer, http2_peer
+from servers.inside import engine_of
 
 # The third engine has connections of its own, and no counters to look at.
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("httpx", "httpx2")]
@@ -115,7 +116,7 @@ async def hammer(
 
 
 def assert_nothing_is_lost(client: AsyncPynector) -> Any:
-    connections: Any = client._transport._engine._connections
+    connections: Any = engine_of(client)._connections
     assert connections._permits._all._semaphore.value == PERMITS
     assert not connections._permits._hosts
     assert connections._open == len(connections._idle) <= PERMITS

@@ -16,20 +16,15 @@ import pytest
 from pynector import AsyncPynector, RateLimit, RetryPolicy
 from pynector._concurrency.aio.clock import sleep
 from pynector._concurrency.aio.scopes import fail_after
-from pynector.errors import (
-    ClosedError,
-    ConnectionError,
-    IncompleteStreamError,
-    SdkTransportError,
-    TimeoutError,
-    TransportError,
-)
+from pynector.errors import ClosedError, ConnectionError, IncompleteStreamError, SdkTransportError, TimeoutError
 from pynector.testing import LocalServer
 from pynector.transport.sdk import AsyncSDKAdapter, AsyncSdkTransport, EndEvent, SdkMessage, SdkRequest, TextEvent
 from servers.anthropic_wire import AnthropicApp
 from servers.openai_wire import OpenAIApp
 from servers.provider_server import ProviderServer
 from servers.scripted import Connection, ScriptedServer
+
+pytestmark = pytest.mark.needs("openai", "anthropic")
 
 SECRET = "sk-canary-key"
 TWICE = RetryPolicy(max_retries=2, backoff_factor=0.01, budget=None)
@@ -60,7 +55,7 @@ LATE = 0.25
 
 
 @pytest.fixture
-def slow_provider(provider: ProviderServer) -> Iterator[ProviderServer]:
+def slow_provider(provider: ProviderServer, no_leaks: None) -> Iterator[ProviderServer]:
     """One that sends an event every few hundredths of a second.
 
     It ends with the test: of a call that was cancelled pyreqwest may have the connection open for longer.
@@ -93,9 +88,7 @@ async def assert_in_time(ask: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("fault", ["stall_before", "stall", "drip"])
-async def test_a_deadline_whatever_the_server_does(
-    slow_provider: ProviderServer, engine: str, fault: str, no_leaks: None
-) -> None:
+async def test_a_deadline_whatever_the_server_does(engine: str, slow_provider: ProviderServer, fault: str) -> None:
     words = "and then " * 500
     asked = words if fault == "drip" else f"{words} scenario={fault}"
     with ScriptedServer(drip, repeat=True) as peer:

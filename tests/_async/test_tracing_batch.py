@@ -27,8 +27,8 @@ def items(count: int) -> list[dict[str, str]]:
 
 
 async def handed(count: int) -> AsyncIterator[dict[str, str]]:
-    for item in items(count):
-        yield item
+    for number in range(count):
+        yield {"path": f"/items/{number}"}
 
 
 async def test_every_span_is_below_the_callers(server: LocalServer, spans: Recorded) -> None:

@@ -1,5 +1,7 @@
 """Whatever an application's own telemetry raises, and whatever is missing of it, a call ends as it would without."""
 
+import gc
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -204,3 +206,52 @@ async def test_a_context_is_handed_on_without_a_provider(server: LocalServer) ->
         context.detach(token)
     found = [value for each in server.requests.recent for name, value in each.headers if name == "traceparent"]
     assert found == [f"00-{0xA:032x}-{0xB:016x}-01"] * 3
+
+
+class Locked(SpanProcessor):
+    """An exporter with a lock that can't be taken twice, as those of the SDK are."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.deadlocks = 0
+        self.ended: list[str] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if not self.lock.acquire(timeout=0.5):
+            self.deadlocks += 1
+            return
+        self.ended.append(span.name)
+        self.lock.release()
+
+
+async def test_the_garbage_collector_takes_no_lock_of_the_sdk(server: LocalServer) -> None:
+    """It may run a finaliser at any moment, also while the SDK holds a lock in the very same thread."""
+    locked = Locked()
+    with recording(processors=[locked]) as recorded:
+        async with AsyncPynector(base_url=server.url) as client:
+            stream: Any = client.stream({"path": "/stream?n=1000&ms=5"})
+            response = await stream.__aenter__()
+            below = response._head.exchange._exchange
+            with locked.lock:
+                del response, stream
+                gc.collect()
+            assert (locked.ended, locked.deadlocks) == ([], 0)
+            await client.get("/items/1")
+            assert sorted(locked.ended) == ["GET", "GET", "pynector.request", "pynector.stream"]
+            await below.aclose()
+        # What was measured of it is there as well.
+        assert sum(point.count for point in recorded.metric("http.client.request.duration")) == 2
+
+
+async def test_what_was_dropped_last_is_told_at_the_end_of_the_process(server: LocalServer) -> None:
+    with recording() as recorded:
+        async with AsyncPynector(base_url=server.url) as client:
+            stream: Any = client.stream({"path": "/stream?n=1000&ms=5"})
+            response = await stream.__aenter__()
+            below = response._head.exchange._exchange
+            del response, stream
+            gc.collect()
+            await below.aclose()
+            assert not recorded.spans
+            tracing.end_dropped()  # which `atexit` calls
+            assert {span.name for span in recorded.spans} == {"GET", "pynector.stream"}

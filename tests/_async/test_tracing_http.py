@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from opentelemetry import context
 from opentelemetry.trace import StatusCode
 
 from pynector import AsyncPynector, RetryPolicy
-from pynector.concurrency import create_task_group, move_on_after
+from pynector._telemetry.attempt import known_methods
+from pynector.concurrency import create_task_group, move_on_after, sleep
 from pynector.errors import ConnectionRefusedError, HTTPNotFoundError, HTTPServerError, TimeoutError
 from pynector.testing import LocalServer
 from pynector.transport.http import AsyncHTTPTransport
+from servers.proxy import ProxyServer
 from servers.recorded import Recorded, attributes, id_of, is_client, is_unset, recording, trace_of
 
 pytestmark = pytest.mark.usefixtures("no_proxies_around")
@@ -39,8 +42,7 @@ def sent_context(server: LocalServer) -> list[tuple[int, int]]:
     return found
 
 
-@pytest.mark.usefixtures("engine")
-async def test_a_request(server: LocalServer, spans: Recorded) -> None:
+async def test_a_request(server: LocalServer, spans: Recorded, engine: str) -> None:
     async with AsyncPynector(base_url=server.url) as client:
         await client.get("/items/1?api_key=canary")
     operation, attempt = spans.one("pynector.request"), spans.one("GET")
@@ -58,6 +60,8 @@ async def test_a_request(server: LocalServer, spans: Recorded) -> None:
         "url.full": f"{server.url}/items/1?api_key=REDACTED",
         "http.response.status_code": 200,
         "network.protocol.version": "1.1",
+        # pyreqwest does not say which connection it has used.
+        **({} if engine == "pyreqwest" else {"network.peer.address": "127.0.0.1", "network.peer.port": server.port}),
     }
     assert sent_context(server) == [(trace_of(attempt), id_of(attempt))]
     scope = attempt.instrumentation_scope
@@ -182,6 +186,48 @@ async def test_a_method_that_nobody_knows(server: LocalServer, spans: Recorded) 
     assert (found["http.request.method"], found["http.request.method_original"]) == ("_OTHER", "BREW")
 
 
+async def test_methods_that_the_environment_names(
+    server: LocalServer, spans: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "BREW, GET")
+    known_methods.cache_clear()
+    try:
+        async with AsyncPynector(base_url=server.url, retry=None) as client:
+            await client.request({"method": "BREW", "path": "/echo"})
+            await client.request({"method": "POST", "path": "/echo"})
+    finally:
+        known_methods.cache_clear()
+    assert attributes(spans.one("BREW"))["http.request.method"] == "BREW"
+    assert attributes(spans.one("HTTP"))["http.request.method_original"] == "POST"
+
+
+async def test_the_peer_is_whom_the_connection_leads_to(
+    server: LocalServer, proxy: ProxyServer, spans: Recorded, tmp_path: Path
+) -> None:
+    """And not whom the URL names: there may be a proxy in between, or no connection at all."""
+    async with AsyncPynector(base_url=server.url, proxy=proxy.url) as client:
+        await client.get("/items/1")
+        async with client.stream({"path": "/items/1"}) as response:
+            await response.read()
+    for span in spans.named("GET"):
+        found = attributes(span)
+        assert (found["network.peer.address"], found["network.peer.port"]) == ("127.0.0.1", proxy.port)
+        assert found["server.port"] == server.port
+    spans.exporter.clear()
+    async with AsyncPynector(base_url="http://127.0.0.1:1", retry=None) as client:
+        with pytest.raises(ConnectionRefusedError):
+            await client.get("/")
+    assert "network.peer.address" not in attributes(spans.one("GET"))
+    spans.exporter.clear()
+    path = str(tmp_path / "socket")
+    async with AsyncPynector(base_url=server.url, uds=path, retry=None) as client:
+        with pytest.raises(ConnectionError):
+            await client.get("/")
+    assert "network.peer.address" not in attributes(spans.one("GET"))
+    for point in spans.metric("http.client.request.duration"):
+        assert not any(name.startswith("network.peer") for name in point.attributes)
+
+
 async def test_the_measurement_is_that_of_the_span(server: LocalServer, spans: Recorded) -> None:
     async with AsyncPynector(base_url=server.url, retry=RetryPolicy(max_retries=1, backoff_factor=0)) as client:
         await client.get("/flaky/measured?fail=1")
@@ -238,6 +284,25 @@ async def test_giving_up_is_logged_once(server: LocalServer, spans: Recorded, ca
     operation = spans.one("pynector.request")
     assert {record.trace_id for record in caplog.records if record.name == "pynector.attempts"} == {  # type: ignore[attr-defined]
         f"{trace_of(operation):032x}"
+    }
+
+
+@pytest.mark.usefixtures("engine")
+async def test_what_the_engine_logs_has_the_ids(
+    server: LocalServer, spans: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "pynector.http")
+    async with AsyncPynector(base_url=server.url) as client:
+        await client.get("/items/1?page=2")
+    (line,) = (vars(record) for record in caplog.records if record.name == "pynector.http")
+    assert line["msg"] == "http.response"
+    assert {name: line[name] for name in ("method", "url", "status_code", "http_version", "trace_id", "span_id")} == {
+        "method": "GET",
+        "url": f"{server.url}/items/1",
+        "status_code": 200,
+        "http_version": "HTTP/1.1",
+        "trace_id": f"{trace_of(spans.one('pynector.request')):032x}",
+        "span_id": f"{id_of(spans.one('pynector.request')):016x}",
     }
 
 
@@ -301,7 +366,14 @@ async def test_a_stream_that_is_dropped(server: LocalServer, spans: Recorded) ->
         assert not spans.spans
         del response, stream
         gc.collect()
-        assert {span.name for span in spans.spans} == {"GET", "pynector.stream"}
+        dropped = time.time_ns()
+        # A finaliser may interrupt the SDK, with its locks held: so it is told later, by whoever comes next.
+        assert not spans.spans
+        await sleep(0.05)
+        await client.get("/items/1")
+        ended = {span.name: span.end_time for span in spans.spans if span.name != "pynector.request"}
+        assert set(ended) == {"GET", "pynector.stream"}
+        assert spans.one("pynector.stream").end_time < dropped
         await below.aclose()
     assert all(is_unset(span) for span in spans.spans)
 

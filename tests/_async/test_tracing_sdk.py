@@ -80,6 +80,7 @@ async def test_a_question(provider: ProviderServer, spans: Recorded) -> None:
     assert duration.sum == (span.end_time - span.start_time) / 1e9
     tokens = {point.attributes["gen_ai.token.type"]: point.sum for point in spans.metric("gen_ai.client.token.usage")}
     assert tokens == {"input": message.usage.input_tokens, "output": message.usage.output_tokens}
+    assert not spans.metric("gen_ai.client.operation.time_to_first_chunk")
 
 
 async def test_retries_are_inside(provider: ProviderServer, spans: Recorded) -> None:
@@ -119,6 +120,12 @@ async def test_a_stream(provider: ProviderServer, spans: Recorded) -> None:
     assert found["gen_ai.usage.output_tokens"] == message.usage.output_tokens
     assert [each.name for each in spans.children(span)] == ["POST"]
     assert len(spans.spans) == 2
+    assert span.start_time is not None
+    assert span.end_time is not None
+    (first,) = spans.metric("gen_ai.client.operation.time_to_first_chunk")
+    assert first.sum == found["gen_ai.response.time_to_first_chunk"]
+    assert 0 < first.sum <= (span.end_time - span.start_time) / 1e9
+    assert first.attributes["gen_ai.request.model"] == provider.model
 
 
 async def test_a_stream_that_breaks_off(provider: ProviderServer, spans: Recorded) -> None:

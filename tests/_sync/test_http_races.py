@@ -19,6 +19,7 @@ from pynector._concurrency.threads.scopes import CancelScope, move_on_after
 from pynector._concurrency.threads.tasks import create_task_group
 from pynector.testing import LocalServer
 from servers.http2 import Peer, http2_peer
+from servers.inside import engine_of
 
 # The third engine has connections of its own, and no counters to look at.
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.engines("httpx", "httpx2")]
@@ -114,7 +115,7 @@ def hammer(client: Pynector, url: Callable[[int, random.Random], str], check: Ca
 
 
 def assert_nothing_is_lost(client: Pynector) -> Any:
-    connections: Any = client._transport._engine._connections
+    connections: Any = engine_of(client)._connections
     assert connections._permits._all._semaphore.value == PERMITS
     assert not connections._permits._hosts
     assert connections._open == len(connections._idle) <= PERMITS

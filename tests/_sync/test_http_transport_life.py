@@ -14,6 +14,7 @@ from pynector._mutex import forks
 from pynector.testing import LocalServer
 from pynector.transport.http import HttpMessage, HTTPTransport
 from servers.inputs import item
+from servers.inside import engine_of
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -65,7 +66,7 @@ def test_a_forked_process_starts_afresh(server: LocalServer, no_leaks: None) -> 
     left: list[Any] = []
 
     def seem_forked(t: HTTPTransport) -> None:
-        engine: Any = t._engine
+        engine: Any = engine_of(t)
         left.extend(lease.connection for lease in engine._connections._idle)
         forks[0] += 1
 

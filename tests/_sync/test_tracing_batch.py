@@ -28,8 +28,8 @@ def items(count: int) -> list[dict[str, str]]:
 
 
 def handed(count: int) -> Iterator[dict[str, str]]:
-    for item in items(count):
-        yield item
+    for number in range(count):
+        yield {"path": f"/items/{number}"}
 
 
 def test_every_span_is_below_the_callers(server: LocalServer, spans: Recorded) -> None:

@@ -19,7 +19,7 @@ from opentelemetry.util._once import Once
 Tree = tuple[str, str, str, tuple[tuple[str, object], ...], list[Any]]
 """Name, kind, status, attributes, children: of a span, without what differs from one run to the next."""
 
-_CHANGES = {"server.port", "url.full"}
+_CHANGES = {"server.port", "network.peer.port", "url.full", "gen_ai.response.time_to_first_chunk"}
 
 
 class Recorded:

@@ -15,6 +15,7 @@ import pytest
 from pynector import AsyncPynector, Pynector, errors
 from pynector.testing import LocalServer
 from pynector.transport.http import AsyncHTTPTransport, HTTPTransport
+from servers.inside import engine_of
 
 
 def test_another_event_loop_is_refused(server: LocalServer) -> None:
@@ -92,7 +93,7 @@ async def test_cancelled_at_every_checkpoint(server: LocalServer, no_leaks: None
                     break
             else:
                 pytest.fail("the request never got through")
-        connections: Any = client._transport._engine._connections
+        connections: Any = engine_of(client)._connections
         assert connections._permits._all._semaphore.value == 100
         assert connections._open == len(connections._idle)
     assert connections._open == 0

@@ -16,6 +16,8 @@ from pynector.errors import WrongLoopError
 from servers.leaks import LeakCheck
 from servers.provider_server import ProviderServer
 
+pytestmark = pytest.mark.needs("openai", "anthropic")
+
 
 def client_of(provider: ProviderServer, **options: Any) -> AsyncPynector:
     return AsyncPynector(**provider.options(**options), retry=None)

@@ -19,8 +19,10 @@ from pynector.concurrency.sync import CancelScope
 from servers.leaks import LeakCheck
 from servers.provider_server import ProviderServer
 
+pytestmark = pytest.mark.needs("openai", "anthropic")
+
 THREADS = 32
-EACH = 6
+EACH = 4
 
 
 @pytest.fixture

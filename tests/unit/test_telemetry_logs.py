@@ -22,14 +22,14 @@ from pynector.telemetry import (
     get_telemetry,
     remove_redactor,
 )
-from servers.spans import Spans, recorded, unconfigured
+from servers.spans import Spans, recorded, untouched
 
 tracer, logger = get_telemetry("unit")
 
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    with unconfigured():
+    with untouched():
         yield
     structlog.reset_defaults()
 
@@ -276,6 +276,22 @@ def test_structlog_on_top_of_logging(caplog: pytest.LogCaptureFixture) -> None:
         logger.warning("event", items=3)
     assert [(record.name, record.message) for record in caplog.records] == [("pynector.unit", "event")]
     assert caplog.records[0].items == 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("lowest", [logging.DEBUG, logging.WARNING])
+def test_lines_that_structlog_leaves_out_need_not_be_made(lowest: int) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(lowest))
+    assert logger.is_enabled_for(logging.INFO) is (lowest == logging.DEBUG)
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory(), wrapper_class=structlog.stdlib.BoundLogger)
+    before = logging.getLogger(logger.name).level
+    logging.getLogger(logger.name).setLevel(lowest)
+    try:
+        assert logger.is_enabled_for(logging.INFO) is (lowest == logging.DEBUG)
+    finally:
+        logging.getLogger(logger.name).setLevel(before)
+    # Of a wrapper that nobody here knows nothing can be told: it gets every line.
+    structlog.configure(wrapper_class=structlog.BoundLogger, logger_factory=structlog.PrintLoggerFactory())
+    assert logger.is_enabled_for(logging.DEBUG)
 
 
 def test_the_application_wins_over_what_was_configured_here(shown: Callable[[], str]) -> None:

@@ -59,8 +59,10 @@ class AsyncTracedEngine:
             else:
                 answer = await self._engine.send(wire, headers, record)
         except BaseException as exc:
+            attempt.peer = record.peer
             attempt.end(reason(exc, deadline))
             raise
+        attempt.peer = record.peer
         attempt.answered(answer.status_code, answer.http_version)
         attempt.end()
         return answer
@@ -80,8 +82,10 @@ class AsyncTracedEngine:
             else:
                 exchange = await self._engine.stream(wire, headers, record)
         except BaseException as exc:
+            attempt.peer = record.peer
             attempt.end(reason(exc, deadline))
             raise
+        attempt.peer = record.peer
         attempt.answered(exchange.status_code, exchange.http_version)
         return AsyncTracedExchange(exchange, attempt, deadline)
 
@@ -95,6 +99,7 @@ class AsyncTracedEngine:
 
     def _begin(self, wire: WireRequest, headers: RawHeaders, record: Record) -> tuple[HTTPAttempt | None, RawHeaders]:
         spans = record.spans or 0
+        record.peer = None
         attempt = start_attempt(self._tracing, wire, spans)
         if spans >= 0:
             record.spans = spans + 1
@@ -211,7 +216,9 @@ async def begun(operation: Operation | None, fn: Callable[..., Awaitable[T]], *a
         return await fn(*args)
     try:
         with operation.current():
-            return await fn(*args)
+            answer = await fn(*args)
     except BaseException as exc:
         operation.end(exc)
         raise
+    operation.begun()
+    return answer

@@ -1,6 +1,7 @@
 """pyreqwest, the Rust client below the engine of that name: its options, headers and errors in our own words."""
 
 import os
+import re
 import ssl
 from collections.abc import Coroutine, Iterator
 from datetime import timedelta
@@ -22,6 +23,7 @@ from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from .. import errors
+from .._messages.redact import redact_url
 from ..errors import ConfigurationError
 from .head import MAX_HEADERS
 from .proxies import Proxy
@@ -284,6 +286,7 @@ def translate(
     if isinstance(exc, errors.TransportError):
         error = exc
     elif isinstance(exc, PyreqwestError):
+        scrub(exc)
         error = _build(exc, _last_cause(exc), partial, proxy)
         error.args = (f"{error.args[0]}: {wire.method} {wire.target.redacted}",)
     else:
@@ -358,10 +361,24 @@ def _no_connection(exc: PyreqwestError, text: str, proxy: Proxy | None) -> error
     return errors.ConnectionError(text, sent=False)
 
 
+def scrub(exc: BaseException) -> None:
+    """Take credentials out of the URL in an exception, which will be shown as the cause of ours.
+
+    Args:
+        exc: What was raised; nothing happens to what is not pyreqwest's.
+    """
+    if isinstance(exc, DetailedPyreqwestError):
+        for cause in exc.details.get("causes") or []:
+            cause["message"] = _URL.sub(lambda match: f"{match[1]}{redact_url(match[2])})", cause["message"])
+
+
+_URL = re.compile(r"( for url \()(.*)\)")
+
+
 def _causes(exc: BaseException) -> list[str]:
     if not isinstance(exc, DetailedPyreqwestError):
         return []
-    # The first one has the URL in it, with whatever its query holds.
+    # The first one says which URL it was, and no more.
     return [cause["message"] for cause in exc.details.get("causes") or [] if " for url (" not in cause["message"]]
 
 

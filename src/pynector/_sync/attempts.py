@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .._concurrency.threads.clock import current_time, sleep
 from .._concurrency.threads.scopes import current_effective_deadline
+from .._http.peer import Peer
 from .._lanes import Lane
 from .._policies.fatal import is_hard_quota
 from .._policies.retry import Failure, RetryPolicy
@@ -34,11 +35,12 @@ class Record:
         refusals: How often its server had too much to do, and it was put off.
         put_off: For how many seconds in all.
         lane: Where it goes, once that is known.
+        peer: The other end of the connection that it went out on last, if the engine knows.
         spans: How often it went on the wire, as spans are numbered; below 0 if it has none of its own, None if there
             is no telemetry for it.
     """
 
-    __slots__ = ("attempts", "lane", "put_off", "refusals", "sent", "spans", "unanswered")
+    __slots__ = ("attempts", "lane", "peer", "put_off", "refusals", "sent", "spans", "unanswered")
 
     def __init__(self) -> None:
         self.attempts = 0
@@ -47,6 +49,7 @@ class Record:
         self.refusals = 0
         self.put_off = 0.0
         self.lane: Lane | None = None
+        self.peer: Peer | None = None
         self.spans: int | None = 0
 
     def sending(self) -> None:

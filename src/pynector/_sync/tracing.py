@@ -60,8 +60,10 @@ class TracedEngine:
             else:
                 answer = self._engine.send(wire, headers, record)
         except BaseException as exc:
+            attempt.peer = record.peer
             attempt.end(reason(exc, deadline))
             raise
+        attempt.peer = record.peer
         attempt.answered(answer.status_code, answer.http_version)
         attempt.end()
         return answer
@@ -81,8 +83,10 @@ class TracedEngine:
             else:
                 exchange = self._engine.stream(wire, headers, record)
         except BaseException as exc:
+            attempt.peer = record.peer
             attempt.end(reason(exc, deadline))
             raise
+        attempt.peer = record.peer
         attempt.answered(exchange.status_code, exchange.http_version)
         return TracedExchange(exchange, attempt, deadline)
 
@@ -96,6 +100,7 @@ class TracedEngine:
 
     def _begin(self, wire: WireRequest, headers: RawHeaders, record: Record) -> tuple[HTTPAttempt | None, RawHeaders]:
         spans = record.spans or 0
+        record.peer = None
         attempt = start_attempt(self._tracing, wire, spans)
         if spans >= 0:
             record.spans = spans + 1
@@ -212,7 +217,9 @@ def begun(operation: Operation | None, fn: Callable[..., T], *args: Any) -> T:
         return fn(*args)
     try:
         with operation.current():
-            return fn(*args)
+            answer = fn(*args)
     except BaseException as exc:
         operation.end(exc)
         raise
+    operation.begun()
+    return answer

@@ -4,6 +4,7 @@ import functools
 import os
 from typing import Any
 
+from .._http.peer import Peer
 from .._http.wire import WireRequest
 from . import semconv
 from .guard import report_failure
@@ -30,14 +31,18 @@ class HTTPAttempt(Lasting):
         measured: The instruments; None for none.
         wire: The request.
         resends: How often it was sent before.
+
+    Attributes:
+        peer: Who is at the other end of its connection: host and port, or the path of a socket; None if not known.
     """
 
-    __slots__ = ("_about", "_status", "_version")
+    __slots__ = ("_about", "_status", "_version", "peer")
 
     def __init__(
         self, tracing: Tracing, tracer: Any, measured: Instruments | None, wire: WireRequest, resends: int
     ) -> None:
         Lasting.__init__(self, tracing, measured)
+        self.peer: Peer | None = None
         self._status = 0
         self._version = ""
         method, origin = wire.method, wire.target.origin
@@ -68,6 +73,14 @@ class HTTPAttempt(Lasting):
         return found
 
     def _attributes(self) -> Attributes:
+        attributes = self._answer()
+        if self.peer is not None:
+            attributes[semconv.NETWORK_PEER_ADDRESS], port = self.peer
+            if port is not None:
+                attributes[semconv.NETWORK_PEER_PORT] = port
+        return attributes
+
+    def _answer(self) -> Attributes:
         attributes: Attributes = {}
         if self._status:
             attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = self._status
@@ -77,7 +90,7 @@ class HTTPAttempt(Lasting):
 
     def _measure(self, seconds: float, error: tuple[str, str] | None) -> None:
         if self.measured is not None:
-            attributes = {**self._about, **self._attributes()}
+            attributes = {**self._about, **self._answer()}
             if error is not None:
                 attributes[semconv.ERROR_TYPE] = error[0]
             self.measured.record(semconv.REQUEST_DURATION, seconds, attributes)

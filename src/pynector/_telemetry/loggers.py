@@ -83,8 +83,9 @@ class EventLogger:
         Args:
             level: A level of `logging`.
         """
-        if self._configured_structlog() is not None:
-            return True
+        structlog = self._configured_structlog()
+        if structlog is not None:
+            return self._structlog_shows(structlog, level)
         current = settings()
         if current.configured and _own_structlog[0] is not None:
             return level >= current.log_level
@@ -212,6 +213,19 @@ class EventLogger:
             return None
         is_configured = getattr(structlog, "is_configured", None)  # not there yet while it is being imported
         return structlog if is_configured is not None and is_configured() else None
+
+    def _structlog_shows(self, structlog: Any, level: int) -> bool:
+        """Whether a line of this level gets past what the configuration of the application leaves out at once."""
+        config = structlog.get_config()
+        if isinstance(config["logger_factory"], structlog.stdlib.LoggerFactory) and not self._standard.isEnabledFor(
+            level
+        ):
+            return False
+        try:
+            # A class from `make_filtering_bound_logger` says the same of all its loggers. Others decide line by line.
+            return bool(level >= config["wrapper_class"].get_effective_level(None))
+        except Exception:  # noqa: BLE001
+            return True
 
     def _structlog(self) -> Any:
         structlog = self._configured_structlog()

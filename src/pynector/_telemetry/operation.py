@@ -36,6 +36,9 @@ class Operation(Lasting):
         Lasting.__init__(self, found, measured)
         self._record = record
 
+    def begun(self) -> None:
+        """The answer begins to come in."""
+
     def answered(self, answer: Any) -> None:
         """The whole answer is there."""
 
@@ -59,7 +62,7 @@ class Generation(Operation):
         streamed: Whether the answer is read as it comes.
     """
 
-    __slots__ = ("_about", "_broken", "_message", "_request", "_streamed", "_usage")
+    __slots__ = ("_about", "_broken", "_first", "_message", "_request", "_streamed", "_usage")
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Generation(Operation):
         self._message: SdkMessage | None = None
         self._usage: Usage | None = None
         self._broken = False
+        self._first: float | None = None
         self._about: Attributes = {
             semconv.GEN_AI_OPERATION_NAME: "chat" if request.input is None else "embeddings",
             semconv.GEN_AI_PROVIDER_NAME: provider,
@@ -113,6 +117,11 @@ class Generation(Operation):
             self._message = answer
             self.used(answer.usage)
 
+    def begun(self) -> None:
+        """The answer begins to come in."""
+        if self._streamed:
+            self._first = self.lasts()
+
     def used(self, usage: Usage | None) -> None:
         """It has taken so many tokens, as far as is known by now."""
         self._usage = usage or self._usage
@@ -133,6 +142,8 @@ class Generation(Operation):
                 attributes[semconv.GEN_AI_RESPONSE_ID] = found
         elif self._broken:
             attributes[semconv.GEN_AI_RESPONSE_FINISH_REASONS] = ["error"]
+        if self._first is not None:
+            attributes[semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = self._first
         if usage is not None:
             attributes[semconv.GEN_AI_USAGE_INPUT_TOKENS] = usage.input_tokens
             attributes[semconv.GEN_AI_USAGE_OUTPUT_TOKENS] = usage.output_tokens
@@ -155,6 +166,8 @@ class Generation(Operation):
         if usage is not None:
             for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 measured.record(semconv.GEN_AI_TOKENS, tokens, {**about, semconv.GEN_AI_TOKEN_TYPE: kind})
+        if self._first is not None:
+            measured.record(semconv.GEN_AI_FIRST_CHUNK, self._first, about)
         if error is not None:
             about[semconv.ERROR_TYPE] = error[0]
         measured.record(semconv.GEN_AI_DURATION, seconds, about)

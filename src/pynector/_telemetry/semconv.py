@@ -42,6 +42,8 @@ SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 URL_FULL: Final = "url.full"
 NETWORK_PROTOCOL_VERSION: Final = "network.protocol.version"
+NETWORK_PEER_ADDRESS: Final = "network.peer.address"
+NETWORK_PEER_PORT: Final = "network.peer.port"
 ERROR_TYPE: Final = "error.type"
 
 # Of language models
@@ -58,6 +60,7 @@ GEN_AI_REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
 GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
 GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
 GEN_AI_RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 GEN_AI_USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 GEN_AI_USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 GEN_AI_USAGE_CACHE_READ: Final = "gen_ai.usage.cache_read.input_tokens"
@@ -89,6 +92,9 @@ ATTRIBUTES: Final[dict[str, str]] = {
     SERVER_PORT: "The port, also where it is the usual one.",
     URL_FULL: "The URL, redacted.",
     NETWORK_PROTOCOL_VERSION: "`1.1` or `2`.",
+    NETWORK_PEER_ADDRESS: "The address at the other end of the connection, which may be that of a proxy; or the path "
+    "of a Unix socket. Of the engines `httpx` and `httpx2`.",
+    NETWORK_PEER_PORT: "The port at the other end.",
     ERROR_TYPE: "What went wrong: a status, or the name of an exception. Only on what has failed.",
     GEN_AI_OPERATION_NAME: "`chat` or `embeddings`.",
     GEN_AI_PROVIDER_NAME: "`openai`, `anthropic`, or the name of an adapter.",
@@ -102,6 +108,8 @@ ATTRIBUTES: Final[dict[str, str]] = {
     GEN_AI_RESPONSE_ID: "The provider's id of the answer.",
     GEN_AI_RESPONSE_MODEL: "The model that has answered.",
     GEN_AI_RESPONSE_FINISH_REASONS: "Why the answer ended; `error` for a stream that broke off.",
+    GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: "Of an answer that is read as it comes: the seconds until its first piece, "
+    "retries included.",
     GEN_AI_USAGE_INPUT_TOKENS: "Tokens that were sent, cached ones included.",
     GEN_AI_USAGE_OUTPUT_TOKENS: "Tokens of the answer, reasoning included.",
     GEN_AI_USAGE_CACHE_READ: "Of the tokens that were sent, those from the provider's cache.",
@@ -143,6 +151,7 @@ class Metric(NamedTuple):
 
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_GEN_AI_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 
 REQUEST_DURATION: Final = Metric(
     "http.client.request.duration",
@@ -156,7 +165,14 @@ GEN_AI_DURATION: Final = Metric(
     "histogram",
     "s",
     "Duration of a question to a language model, with all its attempts.",
-    (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    _GEN_AI_SECONDS,
+)
+GEN_AI_FIRST_CHUNK: Final = Metric(
+    "gen_ai.client.operation.time_to_first_chunk",
+    "histogram",
+    "s",
+    "Time to the first piece of an answer that is read as it comes, with all attempts up to it.",
+    _GEN_AI_SECONDS,
 )
 GEN_AI_TOKENS: Final = Metric(
     "gen_ai.client.token.usage",
@@ -198,6 +214,7 @@ CONCURRENCY: Final = Metric(
 METRICS: Final = (
     REQUEST_DURATION,
     GEN_AI_DURATION,
+    GEN_AI_FIRST_CHUNK,
     GEN_AI_TOKENS,
     RETRIES,
     LIMITER_WAIT,

@@ -1,6 +1,9 @@
 """Spans, made through the API of OpenTelemetry, if it is there: whatever it raises is kept from the callers."""
 
+import atexit
+import os
 import time
+from collections import deque
 from types import TracebackType
 from typing import Any
 
@@ -81,6 +84,10 @@ class Tracing:
             tracer = provider.get_tracer(semconv.SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
             if isinstance(tracer, trace.NoOpTracer):  # OTEL_SDK_DISABLED
                 tracer = None
+        if tracer is not None:
+            # The SDK has its own shutdown in that list: what is entered later is called before it.
+            atexit.unregister(end_dropped)
+            atexit.register(end_dropped)
         with self._mutex:
             self._known = provider, tracer
         return tracer
@@ -236,6 +243,27 @@ class Current:
                 report_failure("context", error)
 
 
+_dropped: deque["Lasting"] = deque()
+"""What nobody has ended, in the hands of finalisers: its end is still to be told."""
+
+if hasattr(os, "register_at_fork"):
+    # The parent tells it.
+    os.register_at_fork(after_in_child=_dropped.clear)
+
+
+def end_dropped() -> None:
+    """Tell the end of what was dropped, which came when it was dropped.
+
+    It is called whenever something else begins or ends, and when the process does.
+    """
+    while _dropped:
+        try:
+            lasting = _dropped.popleft()
+        except IndexError:  # another thread was faster
+            return
+        lasting.tell_end()
+
+
 class Lasting:
     """What lasts for a while and has a span, or is measured, or both. It ends once, whoever says so first.
 
@@ -248,15 +276,18 @@ class Lasting:
         context: What things inside of it have as their parent; None if that is what they have anyway.
     """
 
-    __slots__ = ("_began", "_clock", "_open", "_tracing", "context", "measured", "span")
+    __slots__ = ("_began", "_clock", "_open", "_took", "_tracing", "context", "measured", "span")
 
     def __init__(self, tracing: Tracing, measured: Instruments | None) -> None:
+        if _dropped:
+            end_dropped()
         self._tracing = tracing
         self.measured = measured
         self._began = time.time_ns()
         self._clock = time.perf_counter_ns()
         # A list, as taking something out of it happens in one thread only, whoever else tries it at that moment.
         self._open = [True]
+        self._took = 0
         self.span: Any = None
         self.context: Any = None
 
@@ -265,6 +296,10 @@ class Lasting:
         self.span = self._tracing.start(tracer, name, kind, attributes, self._began)
         if self.span is not None:
             self.context = self._tracing.in_context(self.span)
+
+    def lasts(self) -> float:
+        """For how many seconds it has gone on."""
+        return (time.perf_counter_ns() - self._clock) / 1e9
 
     def current(self) -> Current:
         """A context manager: what is done in its block has this as its parent."""
@@ -276,25 +311,41 @@ class Lasting:
         Args:
             error: What it ended in, if it did not end well.
         """
+        if not self._is_last():
+            return
+        if type(error) is GeneratorExit:
+            _dropped.append(self)  # a coroutine is closed, maybe by the garbage collector
+            return
+        self.tell_end(error)
+        if _dropped:
+            end_dropped()
+
+    def __del__(self) -> None:
+        # Dropped by somebody who has not read its answer to the end, and not closed it either. The garbage collector
+        # may have interrupted the SDK in this very thread, with locks held that can't be taken twice.
+        if self._is_last():
+            _dropped.append(self)
+
+    def _is_last(self) -> bool:
+        """Whether it ends with this call."""
         try:
             self._open.pop()
         except IndexError:
-            return
-        took = time.perf_counter_ns() - self._clock
+            return False
+        self._took = time.perf_counter_ns() - self._clock
+        return True
+
+    def tell_end(self, error: BaseException | None = None) -> None:
+        """Take the measurements and end the span, as of when it was over."""
         try:
             ended_in = self._outcome(error)
             attributes = self._attributes()
-            self._measure(took / 1e9, ended_in)
+            self._measure(self._took / 1e9, ended_in)
         except Exception as exc:  # noqa: BLE001 - what providers answer may be odder than it should be
             report_failure("span attributes", exc)
             ended_in, attributes = None, {}
         if self.span is not None:
-            self._tracing.finish(self.span, attributes, ended_in, self._began + took)
-
-    def __del__(self) -> None:
-        # Dropped by somebody who has not read its answer to the end, and not closed it either.
-        if self._open:
-            self.end()
+            self._tracing.finish(self.span, attributes, ended_in, self._began + self._took)
 
     def _outcome(self, error: BaseException | None) -> tuple[str, str] | None:
         return None if error is None else error_of(error)

@@ -7,6 +7,7 @@ import h11
 
 from ..._concurrency.aio.colour import iterate
 from ..._http.body import StreamBody
+from ..._http.peer import peer_of
 from ..._http.wire import RawHeaders, WireRequest
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class AsyncHTTP1Connection:
         complete: Whether the answer was read to its end.
         reusable: Whether the connection stands right behind the end of an answer, so that another request may follow.
         max_streams: How many requests it serves at once.
+        peer: Who is at the other end: the server, or a proxy.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class AsyncHTTP1Connection:
         "headers",
         "http_version",
         "max_streams",
+        "peer",
         "reusable",
         "status_code",
     )
@@ -69,6 +72,7 @@ class AsyncHTTP1Connection:
         self.complete = False
         self.reusable = False
         self.max_streams = 1
+        self.peer = peer_of(stream)
 
     async def request(self, wire: WireRequest, headers: RawHeaders, timeout: float | None) -> "AsyncHTTP1Connection":
         """Send a request and wait for the head of its answer.

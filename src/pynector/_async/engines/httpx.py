@@ -17,6 +17,7 @@ from ..._http.logs import redact_logs_of
 from ..._http.settings import EngineSettings
 from ..._http.wire import RawHeaders, WireRequest
 from ..._messages.headers import Headers
+from ..._telemetry.loggers import event_logger
 from ..attempts import Record
 from .connections import AsyncConnections, AsyncLease
 from .dial import AsyncDialer
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 AsyncResponse: TypeAlias = "AsyncHTTP1Connection | AsyncHTTP2Stream"
 
-logger = logging.getLogger("pynector.http")
+logger = event_logger("http")
 
 
 class AsyncHttpxEngine:
@@ -95,6 +96,7 @@ class AsyncHttpxEngine:
             try:
                 # Permits and locks are handed over even to a task that is cancelled: it must not send any more.
                 await checkpoint_if_cancelled()
+                record.peer = lease.connection.peer
                 record.sending()
                 response = await lease.connection.request(wire, headers, self._timeout)
                 codings, length = examine(response.http_version, response.headers)
@@ -115,7 +117,7 @@ class AsyncHttpxEngine:
             # A reused connection that ends before the first byte of an answer was most likely dead already.
             error.stale = reused and died_before_answer(exc)
             raise error from exc
-        if logger.isEnabledFor(logging.DEBUG):
+        if logger.is_enabled_for(logging.DEBUG):
             _log(wire, response, reused)
         return lease, response, reader
 
@@ -201,11 +203,11 @@ def _raise(exc: BaseException, wire: WireRequest, received: list[bytes]) -> NoRe
 
 def _log(wire: WireRequest, response: AsyncResponse, reused: bool) -> None:
     logger.debug(
-        "response: %s %s: %d in %s on a %s connection, %r",
-        wire.method,
-        wire.target.redacted.partition("?")[0],
-        response.status_code,
-        response.http_version,
-        "reused" if reused else "new",
-        Headers.from_raw(response.headers),
+        "http.response",
+        method=wire.method,
+        url=wire.target.redacted.partition("?")[0],
+        status_code=response.status_code,
+        http_version=response.http_version,
+        connection="reused" if reused else "new",
+        headers=repr(Headers.from_raw(response.headers)),
     )

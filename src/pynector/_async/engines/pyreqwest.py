@@ -31,6 +31,7 @@ from ..._http.settings import EngineSettings
 from ..._http.url import Origin, Origins
 from ..._http.wire import RawHeaders, WireRequest
 from ..._messages.headers import Headers
+from ..._telemetry.loggers import event_logger
 from ...errors import ConfigurationError, HTTPProtocolError
 from ..attempts import Record
 from .permits import AsyncPermits
@@ -38,7 +39,7 @@ from .protocol import Answer
 from .rawheaders import raw_headers
 from .upload import LARGE, AsyncUpload
 
-logger = logging.getLogger("pynector.http")
+logger = event_logger("http")
 
 _forgotten: list[object] = []
 # Clients of the parent, in a forked child: not even their destructors may run there.
@@ -112,7 +113,7 @@ class AsyncPyreqwestEngine:
             call = client = request = ready = None
             self._permits.release(origin)
         self._known.add(origin)
-        if logger.isEnabledFor(logging.DEBUG):
+        if logger.is_enabled_for(logging.DEBUG):
             _log(wire, response.status, version, raw_headers(head))
         # Most headers are never asked for, and to convert them takes a tenth of the whole call.
         late = partial(raw_headers, head)
@@ -190,7 +191,7 @@ class AsyncPyreqwestEngine:
             client = request = streamed = steps = None  # a traceback of this may be kept, as of `send`
             raise
         self._known.add(origin)
-        if logger.isEnabledFor(logging.DEBUG):
+        if logger.is_enabled_for(logging.DEBUG):
             _log(wire, exchange.status_code, exchange.http_version, exchange.headers)
         return exchange
 
@@ -236,6 +237,7 @@ class AsyncPyreqwestEngine:
         self, exc: Exception, wire: WireRequest, record: Record, deadline: float, doubt: bool
     ) -> NoReturn:
         """Raise what went wrong before there was an answer."""
+        reqwest.scrub(exc)
         if deadline != inf and current_time() >= deadline - (0.01 if reqwest.timed_out(exc) else 0.0):
             # It was the deadline of the caller, whose own error is the one to be seen. On an event loop that comes by a
             # timer, which this one is later than.
@@ -359,12 +361,12 @@ class AsyncPyreqwestExchange:
 
 def _log(wire: WireRequest, status_code: int, version: str, headers: RawHeaders) -> None:
     logger.debug(
-        "response: %s %s: %d in %s, %r",
-        wire.method,
-        wire.target.redacted.partition("?")[0],
-        status_code,
-        version,
-        Headers.from_raw(headers),
+        "http.response",
+        method=wire.method,
+        url=wire.target.redacted.partition("?")[0],
+        status_code=status_code,
+        http_version=version,
+        headers=repr(Headers.from_raw(headers)),
     )
 
 

@@ -1,6 +1,5 @@
 """Connections that are kept for whoever needs one next, and never more than so many."""
 
-import logging
 import math
 import time
 from collections import deque
@@ -13,12 +12,13 @@ from ..._concurrency.aio.colour import ColourGuard, dispose, invoke, settle
 from ..._concurrency.aio.locks import Mutex, Semaphore
 from ..._concurrency.aio.scopes import move_on_after
 from ..._config import UNSET, UnsetType, check_count, check_timeout
+from ..._telemetry.loggers import event_logger
 from ...errors import ClosedError, ConfigurationError, TimeoutError
 from ..ownership import Home
 
 C = TypeVar("C")
 
-logger = logging.getLogger("pynector.concurrency")
+logger = event_logger("concurrency")
 
 _CLOSING = 5.0
 """Seconds that closing one connection may take. It is not cut short by a cancellation, so it needs a limit."""

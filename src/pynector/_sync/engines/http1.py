@@ -8,6 +8,7 @@ import h11
 
 from ..._concurrency.threads.colour import iterate
 from ..._http.body import StreamBody
+from ..._http.peer import peer_of
 from ..._http.wire import RawHeaders, WireRequest
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class HTTP1Connection:
         complete: Whether the answer was read to its end.
         reusable: Whether the connection stands right behind the end of an answer, so that another request may follow.
         max_streams: How many requests it serves at once.
+        peer: Who is at the other end: the server, or a proxy.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class HTTP1Connection:
         "headers",
         "http_version",
         "max_streams",
+        "peer",
         "reusable",
         "status_code",
     )
@@ -70,6 +73,7 @@ class HTTP1Connection:
         self.complete = False
         self.reusable = False
         self.max_streams = 1
+        self.peer = peer_of(stream)
 
     def request(self, wire: WireRequest, headers: RawHeaders, timeout: float | None) -> "HTTP1Connection":
         """Send a request and wait for the head of its answer.

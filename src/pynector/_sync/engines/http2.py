@@ -24,6 +24,7 @@ from ..._concurrency.threads.scopes import move_on_after
 from ..._http.body import StreamBody
 from ..._http.frames import FrameSplitter
 from ..._http.logs import silence_header_tables
+from ..._http.peer import peer_of
 from ..._http.wire import RawHeaders, WireRequest
 from ...errors import HTTPProtocolError
 from .http1 import MAX_HEAD_SIZE, READ_SIZE
@@ -55,6 +56,7 @@ class HTTP2Connection:
     Attributes:
         reusable: Whether another request may be sent.
         max_streams: How many requests the server takes at once.
+        peer: Who is at the other end: the server, or a proxy.
     """
 
     def __init__(self, httpcore: ModuleType, stream: "NetworkStream") -> None:
@@ -90,6 +92,7 @@ class HTTP2Connection:
         self._last_read = 0.0
         self.reusable = True
         self.max_streams = 1
+        self.peer = peer_of(stream)
 
     def start(self, timeout: float | None) -> None:
         """Exchange settings with the server.

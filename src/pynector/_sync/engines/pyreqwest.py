@@ -32,6 +32,7 @@ from ..._http.settings import EngineSettings
 from ..._http.url import Origin, Origins
 from ..._http.wire import RawHeaders, WireRequest
 from ..._messages.headers import Headers
+from ..._telemetry.loggers import event_logger
 from ...errors import ConfigurationError, HTTPProtocolError
 from ..attempts import Record
 from .permits import Permits
@@ -39,7 +40,7 @@ from .protocol import Answer
 from .rawheaders import raw_headers
 from .upload import LARGE, Upload
 
-logger = logging.getLogger("pynector.http")
+logger = event_logger("http")
 
 _forgotten: list[object] = []
 # Clients of the parent, in a forked child: not even their destructors may run there.
@@ -113,7 +114,7 @@ class PyreqwestEngine:
             call = client = request = ready = None
             self._permits.release(origin)
         self._known.add(origin)
-        if logger.isEnabledFor(logging.DEBUG):
+        if logger.is_enabled_for(logging.DEBUG):
             _log(wire, response.status, version, raw_headers(head))
         # Most headers are never asked for, and to convert them takes a tenth of the whole call.
         late = partial(raw_headers, head)
@@ -189,7 +190,7 @@ class PyreqwestEngine:
             client = request = streamed = steps = None  # a traceback of this may be kept, as of `send`
             raise
         self._known.add(origin)
-        if logger.isEnabledFor(logging.DEBUG):
+        if logger.is_enabled_for(logging.DEBUG):
             _log(wire, exchange.status_code, exchange.http_version, exchange.headers)
         return exchange
 
@@ -233,6 +234,7 @@ class PyreqwestEngine:
 
     def _explain(self, exc: Exception, wire: WireRequest, record: Record, deadline: float, doubt: bool) -> NoReturn:
         """Raise what went wrong before there was an answer."""
+        reqwest.scrub(exc)
         if deadline != inf and current_time() >= deadline - (0.01 if reqwest.timed_out(exc) else 0.0):
             # It was the deadline of the caller, whose own error is the one to be seen. On an event loop that comes by a
             # timer, which this one is later than.
@@ -356,12 +358,12 @@ class PyreqwestExchange:
 
 def _log(wire: WireRequest, status_code: int, version: str, headers: RawHeaders) -> None:
     logger.debug(
-        "response: %s %s: %d in %s, %r",
-        wire.method,
-        wire.target.redacted.partition("?")[0],
-        status_code,
-        version,
-        Headers.from_raw(headers),
+        "http.response",
+        method=wire.method,
+        url=wire.target.redacted.partition("?")[0],
+        status_code=status_code,
+        http_version=version,
+        headers=repr(Headers.from_raw(headers)),
     )
 
 
