@@ -77,7 +77,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     That is all that other engines do on trio, as they do it on asyncio too, what httpx2 does on asyncio, where only the
     module below is another one, and what tests say by the mark `full_beyond("httpx", ...)`: those that are about what
-    stands above the engines.
+    stands above the engines. So it does with providers on trio, but for one of them.
     """
     leave_out(items)
     for item in items:
@@ -91,6 +91,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 or (beyond is not None and engine not in beyond.args)
             ):
                 item.add_marker("full")
+        if params.get("anyio_backend") == "trio" and params.get("provider", "openai") != "openai":
+            item.add_marker("full")
 
 
 @pytest.fixture(autouse=True)
