@@ -2,12 +2,15 @@
 
 import contextlib
 import traceback
+from types import ModuleType
 from typing import Any
 
 
 def everything(thing: Any, depth: int = 6) -> str:
     """What a curious user or a crash reporter sees of an object."""
     text = repr(thing) + str(thing)
+    if isinstance(thing, ModuleType):
+        return text  # behind a module is the whole process, its environment and all
     slots = [name for cls in type(thing).__mro__ for name in getattr(cls, "__slots__", ())]
     inside = {**getattr(thing, "__dict__", {}), **{name: getattr(thing, name, None) for name in slots}}
     for name, value in inside.items() if depth else ():

@@ -29,6 +29,7 @@ from pynector._concurrency.threads.tasks import create_task_group
 from pynector._http.settings import EngineSettings
 from pynector._sync.engines.pyreqwest import PyreqwestEngine
 from pynector.transport.http import HTTPTransport
+from servers import inside
 from servers.scripted import Connection, ScriptedServer
 
 pytestmark = pytest.mark.timeout(60)
@@ -100,7 +101,7 @@ def client(silent_server: Server) -> Iterator[Pynector]:
 
 
 def engine_of(client: Pynector) -> PyreqwestEngine:
-    engine = client._transport._engine
+    engine = inside.engine_of(client)
     assert isinstance(engine, PyreqwestEngine)
     return engine
 
