@@ -92,7 +92,7 @@ def consume_slowly(client: Pynector, count: int, *, ordered: bool, every: int) -
             if source.got % (count // 10) == 0:
                 samples.append(blocks())
     assert source.got == source.pulled == count
-    # Pulled and not handed out: never more than this, and the consumer was so slow that it came to that.
+    # Pulled and not handed out: never more than this, and the consumer was so slow that it came near to it.
     assert source.most_ahead == LIMIT + BUFFER
     # Of what was handed out, workers may have the last one in hand still, and the consumer has one.
     assert source.most_live <= LIMIT + BUFFER + LIMIT + 1
