@@ -77,7 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     That is all that other engines do on trio, as they do it on asyncio too, what httpx2 does on asyncio, where only the
     module below is another one, and what tests say by the mark `full_beyond("httpx", ...)`: those that are about what
-    stands above the engines. So it does with providers on trio, but for one of them.
+    stands above the engines. So it does with providers on trio, but for one of them,
+    and with the second API of that one on event loops: it is the same adapter over the same wire.
     """
     leave_out(items)
     for item in items:
@@ -91,7 +92,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 or (beyond is not None and engine not in beyond.args)
             ):
                 item.add_marker("full")
-        if params.get("anyio_backend") == "trio" and params.get("provider", "openai") != "openai":
+        provider, backend = params.get("provider", "openai"), params.get("anyio_backend")
+        if (backend == "trio" and provider != "openai") or (backend is not None and provider == "responses"):
             item.add_marker("full")
 
 
