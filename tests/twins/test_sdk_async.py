@@ -108,7 +108,7 @@ class Steps:
 
     def __await__(self) -> Generator[Any, Any, None]:
         steps = self._work.__await__()
-        send: Callable[[Any], Any] = steps.send  # type: ignore[attr-defined]
+        send: Callable[[Any], Any] = steps.send
         value: Any = None
         while True:
             try:
@@ -119,9 +119,9 @@ class Steps:
             if self._left == 0:
                 self._scope.cancel()
             try:
-                send, value = steps.send, (yield waited_for)  # type: ignore[attr-defined]
+                send, value = steps.send, (yield waited_for)
             except BaseException as exc:
-                send, value = steps.throw, exc  # type: ignore[attr-defined]
+                send, value = steps.throw, exc
 
 
 async def ask(client: AsyncPynector, how: str, text: str) -> None:

@@ -283,5 +283,5 @@ async def test_calls_that_were_not_begun_are_closed() -> None:
         return 1
 
     with pytest.raises(ConfigurationError):
-        await telemetry.traced_gather(tracer, [call(), 7])  # type: ignore[list-item]
+        await telemetry.traced_gather(tracer, [call(), 7])
     assert await telemetry.traced_gather(tracer, [call(), call]) == [1, 1]
