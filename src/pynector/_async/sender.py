@@ -193,13 +193,24 @@ class AsyncSender:
             prepared = self._attempts.prepare(data, NO_OPTIONS)
         operation = None if self._tracing is None else self._begin(prepared, record)
         if operation is not None:
-            return await within(operation, self._bounded, prepared, policy, record, raise_for_status, pacer, timeout)
-        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
-        if timeout is None:
-            return await self._run(prepared, policy, record, raise_for_status, pacer)
-        return await self._bounded(prepared, policy, record, raise_for_status, pacer, timeout)
+            return await within(operation, self._run, prepared, policy, record, raise_for_status, pacer, timeout)
+        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one, and for one
+        # more step on the way to the answer.
+        if timeout is not None:
+            return await self._run(prepared, policy, record, raise_for_status, pacer, timeout)
+        if self._is_away():
+            await self.connect()
+        return await run_attempts(
+            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
+        )
 
-    async def _bounded(
+    def _is_away(self) -> bool:
+        """Whether it has to be connected first."""
+        home = self._home
+        # A transport of ours has just looked at the event loop, when it prepared the request.
+        return home is None or self._closed or home.forked() or (self.foreign and home.left())
+
+    async def _run(
         self,
         prepared: Any,
         policy: RetryPolicy,
@@ -209,7 +220,11 @@ class AsyncSender:
         timeout: float | None,
     ) -> Any:
         with move_on_after(timeout):
-            return await self._run(prepared, policy, record, raise_for_status, pacer)
+            if self._is_away():
+                await self.connect()
+            return await run_attempts(
+                self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
+            )
         raise TimeoutError(f"no answer within {timeout or 0:.6g} s: {prepared}, attempt {record.attempts}")
 
     def _begin(
@@ -226,17 +241,6 @@ class AsyncSender:
                 record.spans = -1
             spans = record.index < self._item_spans
         return begin(self._attempts, prepared, record, name=name, streamed=streamed, spans=spans)
-
-    async def _run(
-        self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool, pacer: AsyncPacer | None
-    ) -> Any:
-        home = self._home
-        # A transport of ours has just looked at the event loop, when it prepared the request.
-        if home is None or self._closed or home.forked() or (self.foreign and home.left()):
-            await self.connect()
-        return await run_attempts(
-            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
-        )
 
     def _split(self, options: Mapping[str, Any]) -> Plan:
         """The options that are ours, resolved, and the rest, which is the transport's."""

@@ -194,13 +194,24 @@ class Sender:
             prepared = self._attempts.prepare(data, NO_OPTIONS)
         operation = None if self._tracing is None else self._begin(prepared, record)
         if operation is not None:
-            return within(operation, self._bounded, prepared, policy, record, raise_for_status, pacer, timeout)
-        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one.
-        if timeout is None:
-            return self._run(prepared, policy, record, raise_for_status, pacer)
-        return self._bounded(prepared, policy, record, raise_for_status, pacer, timeout)
+            return within(operation, self._run, prepared, policy, record, raise_for_status, pacer, timeout)
+        # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one, and for one
+        # more step on the way to the answer.
+        if timeout is not None:
+            return self._run(prepared, policy, record, raise_for_status, pacer, timeout)
+        if self._is_away():
+            self.connect()
+        return run_attempts(
+            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
+        )
 
-    def _bounded(
+    def _is_away(self) -> bool:
+        """Whether it has to be connected first."""
+        home = self._home
+        # A transport of ours has just looked at the event loop, when it prepared the request.
+        return home is None or self._closed or home.forked() or (self.foreign and home.left())
+
+    def _run(
         self,
         prepared: Any,
         policy: RetryPolicy,
@@ -210,7 +221,11 @@ class Sender:
         timeout: float | None,
     ) -> Any:
         with move_on_after(timeout):
-            return self._run(prepared, policy, record, raise_for_status, pacer)
+            if self._is_away():
+                self.connect()
+            return run_attempts(
+                self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
+            )
         raise TimeoutError(f"no answer within {timeout or 0:.6g} s: {prepared}, attempt {record.attempts}")
 
     def _begin(
@@ -227,17 +242,6 @@ class Sender:
                 record.spans = -1
             spans = record.index < self._item_spans
         return begin(self._attempts, prepared, record, name=name, streamed=streamed, spans=spans)
-
-    def _run(
-        self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool, pacer: Pacer | None
-    ) -> Any:
-        home = self._home
-        # A transport of ours has just looked at the event loop, when it prepared the request.
-        if home is None or self._closed or home.forked() or (self.foreign and home.left()):
-            self.connect()
-        return run_attempts(
-            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
-        )
 
     def _split(self, options: Mapping[str, Any]) -> Plan:
         """The options that are ours, resolved, and the rest, which is the transport's."""

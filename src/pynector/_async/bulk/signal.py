@@ -2,31 +2,34 @@
 
 from collections.abc import Callable
 
-from ..._concurrency.aio.locks import Event
+from ..._concurrency.aio.alarms import Latch, latches
 
 
 class AsyncSignal:
     """One task waits until a condition holds; any task says when to look again, at next to no cost if none waits."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_latch", "_make")
 
     def __init__(self) -> None:
-        self._event: Event | None = None
+        self._latch: Latch | None = None
+        self._make: Callable[[], Latch] | None = None
 
     def set(self) -> None:
         """Something has changed. Change it first, then call this."""
-        event = self._event
-        if event is not None:
-            event.set()
+        latch = self._latch
+        if latch is not None:
+            latch.set()
 
     async def wait_for(self, condition: Callable[[], object]) -> None:
         """Wait until `condition` holds."""
         while not condition():
-            # First the event, then the condition again: what changes after that sets this event.
-            event = self._event = Event()
+            if self._make is None:
+                self._make = latches()
+            # First the latch, then the condition again: what changes after that sets this one.
+            latch = self._latch = self._make()
             try:
                 if condition():
                     return
-                await event.wait()
+                await latch.wait()
             finally:
-                self._event = None
+                self._latch = None

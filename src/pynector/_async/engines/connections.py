@@ -89,7 +89,8 @@ class AsyncConnections:
             ConnectionTimeoutError: All connections were in use, and none came back within the timeout.
             Exception: Those of httpcore, if no connection can be made.
         """
-        await self._permits.acquire(origin)
+        if not self._permits.take():
+            await self._permits.acquire(origin)
         try:
             if self._shares and origin.scheme == b"https" and origin not in self._unshared:
                 return await self._share(origin)

@@ -83,14 +83,18 @@ class AsyncPyreqwestEngine:
             content = await exchange.read()
             return Answer(exchange.status_code, exchange.headers, exchange.http_version, content)
         origin = wire.target.origin
-        await self._permits.acquire(origin)
+        if not self._permits.take():
+            await self._permits.acquire(origin)
         try:
             deadline = self._deadline()
+            if deadline == -inf:
+                # Permits are handed over even to a task that is cancelled: it must not send any more.
+                await checkpoint_if_cancelled()
             doubt = record.unanswered
             call = None if self._blocking is None or not self._is_plain(origin) else self._blocking.begin()
             try:
                 client = self._client_for_origin(origin) if call is None else call.client
-                request = await self._request(client, wire, headers, deadline)
+                request = self._request(client, wire, headers, deadline)
                 if body is not None:
                     if reqwest.declared_length(headers) != len(body):
                         raise HTTPProtocolError("the body is not as long as its Content-Length says", sent=False)
@@ -158,7 +162,9 @@ class AsyncPyreqwestEngine:
         await self._permits.acquire(origin)
         try:
             deadline = self._deadline()
-            if not whole and deadline != -inf:
+            if deadline == -inf:
+                await checkpoint_if_cancelled()  # as in `send`
+            if not whole:
                 # It may be for the head of the answer alone, so the exchange is not told.
                 deadline = inf
             doubt = record.unanswered
@@ -167,7 +173,7 @@ class AsyncPyreqwestEngine:
                 if isinstance(body, StreamBody) or (body is not None and len(body) > LARGE):
                     upload = AsyncUpload(wire, headers, self._patience)
                 client = self._client_for_origin(origin, uploads=upload is not None)
-                request = (await self._request(client, wire, headers, deadline)).streamed_read_buffer_limit(0)
+                request = self._request(client, wire, headers, deadline).streamed_read_buffer_limit(0)
                 if upload is not None:
                     request.body_stream(upload.feed.stream)
                 elif isinstance(body, bytes):
@@ -195,16 +201,13 @@ class AsyncPyreqwestEngine:
             _log(wire, exchange.status_code, exchange.http_version, exchange.headers)
         return exchange
 
-    async def _request(self, client: Any, wire: WireRequest, headers: RawHeaders, deadline: float) -> Any:
+    def _request(self, client: Any, wire: WireRequest, headers: RawHeaders, deadline: float) -> Any:
         if self._no_tls is not None and wire.target.origin.scheme == b"https":
             raise ConfigurationError(self._no_tls)
         request: Any = None
         try:
             request = client.request(wire.method, str(wire.target)).headers(self._header_map(headers))
             if deadline != inf:
-                if deadline == -inf:
-                    # Permits are handed over even to a task that is cancelled: it must not send any more.
-                    await checkpoint_if_cancelled()
                 request.timeout(reqwest.remaining(deadline - current_time()))
             return request
         finally:

@@ -4,11 +4,13 @@ import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from math import inf
+from typing import Protocol
 
 import anyio
 
-__all__ = ["Alarm"]
+__all__ = ["Alarm", "Latch", "latches"]
 
 
 class Alarm:
@@ -48,6 +50,43 @@ class Alarm:
             with anyio.move_on_after(seconds):
                 await self._event.wait()
         self._event = anyio.Event()
+
+
+class Latch(Protocol):
+    """What one waiter waits for, once, until it is set."""
+
+    def set(self) -> object:
+        """End the wait."""
+        ...
+
+    async def wait(self) -> object:
+        """Wait until it is set."""
+        ...
+
+
+class _FutureLatch:
+    """A latch on asyncio: an event has a queue of waiters, and several layers around that."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    def set(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        await self._future
+
+
+def latches() -> Callable[[], Latch]:
+    """What makes latches where this is called: for who waits often.
+
+    Returns:
+        A function to be called each time, from where this was called.
+    """
+    return partial(_FutureLatch, asyncio.get_running_loop()) if on_asyncio() else anyio.Event
 
 
 def on_asyncio() -> bool:

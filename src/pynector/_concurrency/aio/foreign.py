@@ -43,25 +43,24 @@ class _Driver:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._told = False
-        self._woken: deque[asyncio.Future[None]] = deque()
+        self._woken: deque[_Bell] = deque()
 
     @coroutine
     def drive(self, steps: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
-        loop = self._loop
-        stand_in = _Bell(self)
+        loop, bell = self._loop, _Bell(self)
         try:
             while True:
-                # There already when the other thread looks for it, and a new one each time: what rang for the last
-                # step must not end the wait for this one.
-                future = stand_in.future = loop.create_future()
-                _set_running_loop(cast("Any", stand_in))
+                _set_running_loop(cast("Any", bell))
                 try:
                     asked_again = steps.send(None) is None
                 finally:
                     _set_running_loop(loop)
                 if asked_again:
                     yield
+                elif bell.rung:
+                    bell.rung = False
                 else:
+                    future = bell.future = loop.create_future()
                     yield from future
         except StopIteration as stop:
             return cast("T", stop.value)
@@ -70,9 +69,9 @@ class _Driver:
             dismiss(steps)
             raise
 
-    def ring(self, future: "asyncio.Future[None]") -> None:
-        """End the wait for `future`, from any thread."""
-        self._woken.append(future)
+    def ring(self, bell: "_Bell") -> None:
+        """End the wait of a coroutine, from any thread."""
+        self._woken.append(bell)
         if not self._told:
             self._told = True
             with suppress(RuntimeError):  # the loop has ended
@@ -83,23 +82,34 @@ class _Driver:
         self._told = False
         woken = self._woken
         while woken:
-            future = woken.popleft()
-            if not future.done():
-                future.set_result(None)
+            woken.popleft().hear()
 
 
 class _Bell(StandIn):
-    """The loop that one coroutine sees."""
+    """The loop that one coroutine sees.
 
-    __slots__ = ("_driver", "future")
+    Attributes:
+        future: What the coroutine waits for, once it has to.
+        rung: Whether it rang before that.
+    """
 
-    future: asyncio.Future[None]
+    __slots__ = ("_driver", "future", "rung")
 
     def __init__(self, driver: _Driver) -> None:
         self._driver = driver
+        self.future: asyncio.Future[None] | None = None
+        self.rung = False
 
     def call_soon_threadsafe(self, callback: object, *args: object, context: object = None) -> None:
-        self._driver.ring(self.future)
+        self._driver.ring(self)
+
+    def hear(self) -> None:
+        """It rang: in the event loop."""
+        future, self.future = self.future, None
+        if future is None:
+            self.rung = True
+        elif not future.done():
+            future.set_result(None)
 
 
 async def _drive_elsewhere(steps: Coroutine[Any, Any, T]) -> T:

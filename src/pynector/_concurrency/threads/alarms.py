@@ -1,11 +1,13 @@
 """Waking one waiter from anywhere."""
 
+from collections.abc import Callable
 from math import inf
+from typing import Protocol
 
 from .locks import Event
 from .scopes import move_on_after
 
-__all__ = ["Alarm"]
+__all__ = ["Alarm", "Latch", "latches"]
 
 
 class Alarm:
@@ -36,3 +38,24 @@ class Alarm:
             with move_on_after(seconds):
                 self._event.wait()
         self._event = Event()
+
+
+class Latch(Protocol):
+    """What one waiter waits for, once, until it is set."""
+
+    def set(self) -> object:
+        """End the wait."""
+        ...
+
+    def wait(self) -> object:
+        """Wait until it is set."""
+        ...
+
+
+def latches() -> Callable[[], Latch]:
+    """What makes latches where this is called: for who waits often.
+
+    Returns:
+        A function to be called each time, from where this was called.
+    """
+    return Event

@@ -3,31 +3,34 @@
 
 from collections.abc import Callable
 
-from ..._concurrency.threads.locks import Event
+from ..._concurrency.threads.alarms import Latch, latches
 
 
 class Signal:
     """One task waits until a condition holds; any task says when to look again, at next to no cost if none waits."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_latch", "_make")
 
     def __init__(self) -> None:
-        self._event: Event | None = None
+        self._latch: Latch | None = None
+        self._make: Callable[[], Latch] | None = None
 
     def set(self) -> None:
         """Something has changed. Change it first, then call this."""
-        event = self._event
-        if event is not None:
-            event.set()
+        latch = self._latch
+        if latch is not None:
+            latch.set()
 
     def wait_for(self, condition: Callable[[], object]) -> None:
         """Wait until `condition` holds."""
         while not condition():
-            # First the event, then the condition again: what changes after that sets this event.
-            event = self._event = Event()
+            if self._make is None:
+                self._make = latches()
+            # First the latch, then the condition again: what changes after that sets this one.
+            latch = self._latch = self._make()
             try:
                 if condition():
                     return
-                event.wait()
+                latch.wait()
             finally:
-                self._event = None
+                self._latch = None

@@ -90,7 +90,8 @@ class Connections:
             ConnectionTimeoutError: All connections were in use, and none came back within the timeout.
             Exception: Those of httpcore, if no connection can be made.
         """
-        self._permits.acquire(origin)
+        if not self._permits.take():
+            self._permits.acquire(origin)
         try:
             if self._shares and origin.scheme == b"https" and origin not in self._unshared:
                 return self._share(origin)

@@ -84,9 +84,13 @@ class PyreqwestEngine:
             content = exchange.read()
             return Answer(exchange.status_code, exchange.headers, exchange.http_version, content)
         origin = wire.target.origin
-        self._permits.acquire(origin)
+        if not self._permits.take():
+            self._permits.acquire(origin)
         try:
             deadline = self._deadline()
+            if deadline == -inf:
+                # Permits are handed over even to a task that is cancelled: it must not send any more.
+                checkpoint_if_cancelled()
             doubt = record.unanswered
             call = None if self._blocking is None or not self._is_plain(origin) else self._blocking.begin()
             try:
@@ -157,7 +161,9 @@ class PyreqwestEngine:
         self._permits.acquire(origin)
         try:
             deadline = self._deadline()
-            if not whole and deadline != -inf:
+            if deadline == -inf:
+                checkpoint_if_cancelled()  # as in `send`
+            if not whole:
                 # It may be for the head of the answer alone, so the exchange is not told.
                 deadline = inf
             doubt = record.unanswered
@@ -166,7 +172,7 @@ class PyreqwestEngine:
                 if isinstance(body, StreamBody) or (body is not None and len(body) > LARGE):
                     upload = Upload(wire, headers, self._patience)
                 client = self._client_for_origin(origin, uploads=upload is not None)
-                request = (self._request(client, wire, headers, deadline)).streamed_read_buffer_limit(0)
+                request = self._request(client, wire, headers, deadline).streamed_read_buffer_limit(0)
                 if upload is not None:
                     request.body_stream(upload.feed.stream)
                 elif isinstance(body, bytes):
@@ -201,9 +207,6 @@ class PyreqwestEngine:
         try:
             request = client.request(wire.method, str(wire.target)).headers(self._header_map(headers))
             if deadline != inf:
-                if deadline == -inf:
-                    # Permits are handed over even to a task that is cancelled: it must not send any more.
-                    checkpoint_if_cancelled()
                 request.timeout(reqwest.remaining(deadline - current_time()))
             return request
         finally:
