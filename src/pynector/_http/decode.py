@@ -1,12 +1,17 @@
 """Undoing content codings (RFC 9110, 8.4) piece by piece, within a limit, and noticing when the end is missing."""
 
 import zlib
+from collections.abc import Callable
 from typing import IO, Any, Final, Protocol, cast
 
 from ..errors import HTTPDecodeError, ResponseTooLargeError
 
 MAX_CODINGS: Final = 5
 """As curl has it: nobody needs more than two, and each may be a bomb."""
+
+PIECE: Final = 16 * 1024
+"""Bytes that are decoded at once. What is left behind the end of one member is copied for the next, and a body may have
+nothing but members of a few bytes: in one go, a megabyte of them would take a minute."""
 
 
 class Decoder(Protocol):
@@ -89,14 +94,19 @@ class _Zlib:
         self._room = room
         self._inflater = zlib.decompressobj(wbits)
         self._started = False
+        self._padding = False
 
     def decode(self, data: bytes) -> bytes:
+        return _in_pieces(self._decode, data)
+
+    def _decode(self, data: bytes) -> bytes:
         parts = []
         try:
-            while data:
+            while data and not self._padding:
                 if self._inflater.eof:
                     if self._name != "gzip" or not data.startswith(b"\x1f"):
-                        break  # padding after the end
+                        self._padding = True  # after the end
+                        break
                     self._inflater = zlib.decompressobj(self._wbits)
                 parts.append(self._room.take(self._inflate(data)))
                 data = self._inflater.unused_data
@@ -188,7 +198,7 @@ class _Zstandard:
                 self._scale.write(data)
             except self._error as exc:
                 raise HTTPDecodeError(f"the body is not valid zstd: {exc}") from exc
-        return self._decode(data)
+        return _in_pieces(self._decode, data)
 
     def _decode(self, data: bytes) -> bytes:
         self._started = True
@@ -238,6 +248,12 @@ class _Chain:
         for decoder in self._decoders:
             data = (decoder.decode(data) if data else b"") + decoder.finish()
         return data
+
+
+def _in_pieces(decode: Callable[[bytes], bytes], data: bytes) -> bytes:
+    if len(data) <= PIECE:
+        return decode(data)
+    return b"".join([decode(data[start : start + PIECE]) for start in range(0, len(data), PIECE)])
 
 
 def _gzip(room: _Room) -> Decoder:

@@ -1,14 +1,18 @@
 """HTTP/1.1 on one connection (RFC 9112), one exchange at a time. The messages are read and written by h11."""
 
+from math import inf
+from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
 
+from ..._concurrency.aio.clock import checkpoint
 from ..._concurrency.aio.colour import iterate
 from ..._http.body import StreamBody
 from ..._http.peer import peer_of
 from ..._http.wire import RawHeaders, WireRequest
+from .protocol import TURN_TIME
 
 if TYPE_CHECKING:
     from httpcore import AsyncNetworkStream
@@ -48,6 +52,7 @@ class AsyncHTTP1Connection:
         "_known",
         "_stream",
         "_timeout",
+        "_turn_ends",
         "_unsent",
         "complete",
         "headers",
@@ -68,6 +73,7 @@ class AsyncHTTP1Connection:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_SIZE)
         self._known: dict[tuple[tuple[bytes, bytes], ...], Any] = {}
         self._timeout: float | None = None
+        self._turn_ends = inf
         self._unsent = False
         self.complete = False
         self.reusable = False
@@ -89,6 +95,7 @@ class AsyncHTTP1Connection:
             Exception: Those of httpcore and of h11.
         """
         self._timeout = timeout
+        self._turn_ends = inf
         self.complete = self.reusable = False
         conn = self._h11
         target, fields = self._head(wire, headers)
@@ -152,6 +159,7 @@ class AsyncHTTP1Connection:
                 if not data and conn.their_state is h11.SEND_RESPONSE:
                     raise self._core.RemoteProtocolError("Server disconnected without sending a response.")
                 conn.receive_data(data)
+                self._turn_ends = monotonic() + TURN_TIME
             elif isinstance(event, h11.Response) or (
                 isinstance(event, h11.InformationalResponse) and event.status_code == 101
             ):
@@ -171,12 +179,17 @@ class AsyncHTTP1Connection:
             Exception: Those of httpcore and of h11.
         """
         conn = self._h11
+        if monotonic() > self._turn_ends:
+            # One read may bring ten thousand chunks, and whoever takes them never waits for the network.
+            await checkpoint()
+            self._turn_ends = monotonic() + TURN_TIME
         while not self.complete:
             event = conn.next_event()
             if isinstance(event, h11.Data):
                 return bytes(event.data)
             if event is h11.NEED_DATA:
                 conn.receive_data(await self._stream.read(READ_SIZE, self._timeout))
+                self._turn_ends = monotonic() + TURN_TIME
             else:
                 self.complete = True
                 # Bytes beyond the end would be taken for the answer to the next request.

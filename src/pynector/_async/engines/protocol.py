@@ -1,11 +1,14 @@
 """What an engine is to the HTTP transport."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..._http.wire import RawHeaders, WireRequest
 from ..._messages.headers import Headers
 from ..attempts import Record
+
+TURN_TIME: Final = 0.02
+"""Seconds in which a body is taken that is there already, before deadlines are looked at and others have a turn."""
 
 
 class Answer:

@@ -10,6 +10,7 @@ exchange goes on by itself until its own limits end it. So each is told the dead
 import logging
 from functools import partial
 from math import inf
+from time import monotonic
 from typing import Any, NoReturn
 
 from pyreqwest.client import Client
@@ -18,13 +19,13 @@ from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from ..._concurrency._foreign import BlockingCall
-from ..._concurrency.aio.clock import checkpoint_if_cancelled, current_time, sleep_until
+from ..._concurrency.aio.clock import checkpoint, checkpoint_if_cancelled, current_time, sleep_until
 from ..._concurrency.aio.foreign import blocking_calls, driver, finished
 from ..._concurrency.aio.scopes import deadline_reader, shield
 from ..._config import Secret
 from ..._http import reqwest
 from ..._http.body import StreamBody
-from ..._http.decode import BodyReader
+from ..._http.decode import PIECE, BodyReader
 from ..._http.head import examine, refuse_announced
 from ..._http.proxies import Proxy, proxies_for
 from ..._http.settings import EngineSettings
@@ -35,7 +36,7 @@ from ..._telemetry.loggers import event_logger
 from ...errors import ConfigurationError, HTTPProtocolError
 from ..attempts import Record
 from .permits import AsyncPermits
-from .protocol import Answer
+from .protocol import TURN_TIME, Answer
 from .rawheaders import raw_headers
 from .upload import LARGE, AsyncUpload
 
@@ -109,7 +110,7 @@ class AsyncPyreqwestEngine:
                 if call is not None:
                     call.keep()
                 if codings is not None:
-                    content = _decode(content, codings)
+                    content = await _decode(content, codings)
             except Exception as exc:
                 await self._explain(exc, wire, record, deadline, doubt)
         finally:
@@ -286,6 +287,7 @@ class AsyncPyreqwestExchange:
         "_reader",
         "_response",
         "_streamed",
+        "_turn_ends",
         "_upload",
         "_wire",
         "headers",
@@ -312,6 +314,7 @@ class AsyncPyreqwestExchange:
         self._body = response.body_reader
         self._upload = upload
         self._reader: BodyReader | None = None
+        self._turn_ends = monotonic() + TURN_TIME
         self._open = True
 
     def start(self, wire_limit: int | None, limit: int | None) -> None:
@@ -339,6 +342,10 @@ class AsyncPyreqwestExchange:
         reader = self._reader
         try:
             while True:
+                if monotonic() > self._turn_ends:
+                    # What has come already is there without a wait, and so without a look at deadlines.
+                    await checkpoint()
+                    self._turn_ends = monotonic() + TURN_TIME
                 steps = self._body.read_chunk()
                 chunk = await (self._engine.drive(steps) if self._upload is None else self._upload.drive(steps))
                 if chunk is None:
@@ -373,6 +380,13 @@ def _log(wire: WireRequest, status_code: int, version: str, headers: RawHeaders)
     )
 
 
-def _decode(content: bytes, codings: list[bytes]) -> bytes:
+async def _decode(content: bytes, codings: list[bytes]) -> bytes:
     reader = BodyReader(codings, None, None)
-    return reader.feed(content) + reader.finish() if content else content
+    if len(content) <= PIECE:
+        return reader.feed(content) + reader.finish() if content else content
+    parts = []
+    for start in range(0, len(content), PIECE):
+        parts.append(reader.feed(content[start : start + PIECE]))
+        # What a piece becomes may be a thousand times larger: deadlines hold for that as well.
+        await checkpoint()
+    return b"".join([*parts, reader.finish()])

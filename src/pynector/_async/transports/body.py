@@ -1,9 +1,10 @@
 """The body of an answer, read once, in one way, by one task at a time."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Generic, TypeVar
 
+from ..._concurrency.aio.clock import checkpoint
 from ..._concurrency.aio.scopes import move_on_at, shield
 from ..._http.lines import PieceDecoder
 from ..._http.wire import WireRequest
@@ -97,21 +98,22 @@ class AsyncBody:
             return first
         if self._ended:
             return b""
-        if self._busy:
-            raise RuntimeError("another task is reading this answer: give each task an answer of its own")
-        self._busy = True
-        try:
-            data = await self._next()
-        except BaseException as exc:
-            self._end(exc)
-            await self.aclose(f"the answer broke off before its end: {type(exc).__name__}")
-            raise
-        finally:
-            self._busy = False
+        data = await self._guarded(self._exchange.receive)
         if not data:
             self._ended = True
             self._end()
         return data
+
+    async def pause(self) -> None:
+        """Look at deadlines and cancellation, in the middle of what was received at once.
+
+        Raises:
+            ClosedError: It was closed.
+            TimeoutError: The deadline has passed.
+        """
+        if self._over is not None:
+            raise ClosedError(self._over)
+        await self._guarded(checkpoint)
 
     async def read(self) -> bytes:
         """All that is left, in one piece."""
@@ -145,11 +147,25 @@ class AsyncBody:
         error.method, error.url = self._wire.method, self._wire.target.redacted
         self._end(error)
 
-    async def _next(self) -> bytes:
+    async def _guarded(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Take a step, one task at a time. If it fails, that is the end."""
+        if self._busy:
+            raise RuntimeError("another task is reading this answer: give each task an answer of its own")
+        self._busy = True
+        try:
+            return await self._bounded(step)
+        except BaseException as exc:
+            self._end(exc)
+            await self.aclose(f"the answer broke off before its end: {type(exc).__name__}")
+            raise
+        finally:
+            self._busy = False
+
+    async def _bounded(self, step: Callable[[], Awaitable[T]]) -> T:
         if self._deadline == math.inf:
-            return await self._exchange.receive()
+            return await step()
         with move_on_at(self._deadline):
-            return await self._exchange.receive()
+            return await step()
         raise TimeoutError(
             f"not read to its end within {self._timeout:.6g} s: {self._wire.method} {self._wire.target.redacted}"
         )
@@ -160,13 +176,21 @@ class AsyncPieces(Generic[T]):
 
     Not a generator: leaving it early leaves nothing behind for the garbage collector. Leaving the block of the
     response, or `aclose`, ends the exchange.
+
+    Args:
+        body: What it reads.
+        decoder: Makes the pieces.
+        most: The most bytes that it is fed at once; None for whatever arrives. They may be thousands of pieces, and
+            deadlines are looked at no sooner than when those are gone.
     """
 
-    __slots__ = ("_body", "_decoder", "_ended", "_pieces")
+    __slots__ = ("_body", "_decoder", "_ended", "_left", "_most", "_pieces")
 
-    def __init__(self, body: AsyncBody, decoder: PieceDecoder[T]) -> None:
+    def __init__(self, body: AsyncBody, decoder: PieceDecoder[T], most: int | None) -> None:
         self._body = body
         self._decoder = decoder
+        self._most = most
+        self._left = memoryview(b"")
         self._pieces: Iterator[T] = iter(())
         self._ended = False
 
@@ -184,12 +208,25 @@ class AsyncPieces(Generic[T]):
                 raise
             if self._ended:
                 raise StopAsyncIteration
-            data = await self._body.receive()
+            data = await self._receive()
             self._ended = not data
             self._pieces = self._decoder.feed(data) if data else self._decoder.finish()
+
+    async def _receive(self) -> bytes:
+        most = self._most
+        if self._left and most is not None:
+            await self._body.pause()
+        else:
+            data = await self._body.receive()
+            if most is None or len(data) <= most:
+                return data
+            self._left = memoryview(data)
+        part, self._left = self._left[:most], self._left[most:]
+        return part.tobytes()
 
     async def aclose(self) -> None:
         """End the exchange now. Idempotent."""
         self._pieces = iter(())
+        self._left = memoryview(b"")
         if not self._ended:
             await self._body.aclose()

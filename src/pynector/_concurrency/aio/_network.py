@@ -21,7 +21,10 @@ from .locks import Lock
 
 T = TypeVar("T")
 
-TURN = 1_048_576  # bytes one connection may move before other tasks have their turn
+# What one connection may do before other tasks have their turn: bytes that it moves, and seconds in which it is read
+# from. The second is for what takes long to make sense of, such as a body in chunks of one byte.
+TURN = 1_048_576
+TURN_TIME = 0.02
 RETRY = (BlockingIOError, InterruptedError)
 
 
@@ -59,6 +62,7 @@ class SocketChannel:
         "_reading",
         "_ready",
         "_torn",
+        "_turn_ends",
         "_wanted",
         "_watched",
         "_writing",
@@ -79,6 +83,7 @@ class SocketChannel:
         self._ready = False  # maybe there is more in the kernel: try that before waiting
         self._torn = False
         self._moved = 0
+        self._turn_ends = 0.0
 
     def __del__(self) -> None:
         # Of a client that was never closed: no warning.
@@ -106,6 +111,7 @@ class SocketChannel:
             finally:
                 self._reading.end()
             self._moved = 0
+            self._turn_ends = 0.0
             if not in_time and self._arrived is None:
                 raise TimeoutError("The read operation timed out")
         if not data:
@@ -155,6 +161,7 @@ class SocketChannel:
                     if self._fd == fd:
                         self._loop.remove_writer(fd)
                 self._moved = 0
+                self._turn_ends = 0.0
                 with suppress(*RETRY):
                     view = view[self.sock.send(view) :]
                     continue
@@ -204,8 +211,12 @@ class SocketChannel:
     async def _take_turns(self, size: int) -> None:
         # A peer that is always ready would keep every other task out, and a cancellation too.
         self._moved += size
-        if self._moved > TURN:
+        now = self._loop.time()
+        if not self._turn_ends:
+            self._turn_ends = now + TURN_TIME
+        elif self._moved > TURN or now > self._turn_ends:
             self._moved = 0
+            self._turn_ends = 0.0
             await asyncio.sleep(0)
 
     def _watch(self) -> None:

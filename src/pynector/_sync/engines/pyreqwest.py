@@ -11,6 +11,7 @@ exchange goes on by itself until its own limits end it. So each is told the dead
 import logging
 from functools import partial
 from math import inf
+from time import monotonic
 from typing import Any, NoReturn
 
 from pyreqwest.client import Client
@@ -19,13 +20,13 @@ from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from ..._concurrency._foreign import BlockingCall
-from ..._concurrency.threads.clock import checkpoint_if_cancelled, current_time, sleep_until
+from ..._concurrency.threads.clock import checkpoint, checkpoint_if_cancelled, current_time, sleep_until
 from ..._concurrency.threads.foreign import blocking_calls, driver, finished
 from ..._concurrency.threads.scopes import deadline_reader, shield
 from ..._config import Secret
 from ..._http import reqwest
 from ..._http.body import StreamBody
-from ..._http.decode import BodyReader
+from ..._http.decode import PIECE, BodyReader
 from ..._http.head import examine, refuse_announced
 from ..._http.proxies import Proxy, proxies_for
 from ..._http.settings import EngineSettings
@@ -36,7 +37,7 @@ from ..._telemetry.loggers import event_logger
 from ...errors import ConfigurationError, HTTPProtocolError
 from ..attempts import Record
 from .permits import Permits
-from .protocol import Answer
+from .protocol import TURN_TIME, Answer
 from .rawheaders import raw_headers
 from .upload import LARGE, Upload
 
@@ -283,6 +284,7 @@ class PyreqwestExchange:
         "_reader",
         "_response",
         "_streamed",
+        "_turn_ends",
         "_upload",
         "_wire",
         "headers",
@@ -309,6 +311,7 @@ class PyreqwestExchange:
         self._body = response.body_reader
         self._upload = upload
         self._reader: BodyReader | None = None
+        self._turn_ends = monotonic() + TURN_TIME
         self._open = True
 
     def start(self, wire_limit: int | None, limit: int | None) -> None:
@@ -336,6 +339,10 @@ class PyreqwestExchange:
         reader = self._reader
         try:
             while True:
+                if monotonic() > self._turn_ends:
+                    # What has come already is there without a wait, and so without a look at deadlines.
+                    checkpoint()
+                    self._turn_ends = monotonic() + TURN_TIME
                 steps = self._body.read_chunk()
                 chunk = self._engine.drive(steps) if self._upload is None else self._upload.drive(steps)
                 if chunk is None:
@@ -372,4 +379,11 @@ def _log(wire: WireRequest, status_code: int, version: str, headers: RawHeaders)
 
 def _decode(content: bytes, codings: list[bytes]) -> bytes:
     reader = BodyReader(codings, None, None)
-    return reader.feed(content) + reader.finish() if content else content
+    if len(content) <= PIECE:
+        return reader.feed(content) + reader.finish() if content else content
+    parts = []
+    for start in range(0, len(content), PIECE):
+        parts.append(reader.feed(content[start : start + PIECE]))
+        # What a piece becomes may be a thousand times larger: deadlines hold for that as well.
+        checkpoint()
+    return b"".join([*parts, reader.finish()])

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from ..._concurrency.threads.clock import current_time
 from ..._concurrency.threads.colour import ColourGuard
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from .http import HTTPTransport
 
 
-_ITERATION = "iteration or read()"
+PORTION: Final = 16 * 1024
+"""Bytes that are made into lines or events before deadlines are looked at."""
+
+_ITERATION: Final = "iteration or read()"
 
 
 class _Head(NamedTuple):
@@ -224,7 +227,7 @@ class HTTPStream(ColourGuard):
         """
         if chunk_size is not None:
             check_count(chunk_size, "chunk_size")
-        return Pieces(self._claimed("iter_bytes()"), ByteChunks(chunk_size))
+        return Pieces(self._claimed("iter_bytes()"), ByteChunks(chunk_size), _portion(chunk_size))
 
     def iter_text(self, chunk_size: int | None = None) -> Pieces[str]:
         """Read the body as text, in the charset of its content type, else UTF-8. What does not fit becomes U+FFFD.
@@ -240,7 +243,7 @@ class HTTPStream(ColourGuard):
         """
         if chunk_size is not None:
             check_count(chunk_size, "chunk_size")
-        return Pieces(self._claimed("iter_text()"), TextChunks(self._encoding(), chunk_size))
+        return Pieces(self._claimed("iter_text()"), TextChunks(self._encoding(), chunk_size), _portion(chunk_size))
 
     def iter_lines(self, *, max_line_length: int | None = MAX_LINE_LENGTH) -> Pieces[str]:
         r"""Read the body line by line. A line ends with `\n`, `\r\n` or `\r`, which is not part of it.
@@ -257,7 +260,7 @@ class HTTPStream(ColourGuard):
         """
         if max_line_length is not None:
             check_count(max_line_length, "max_line_length")
-        return Pieces(self._claimed("iter_lines()"), Lines(self._encoding(), max_line_length))
+        return Pieces(self._claimed("iter_lines()"), Lines(self._encoding(), max_line_length), PORTION)
 
     def iter_events(
         self, *, check_content_type: bool = True, max_event_size: int | None = MAX_LINE_LENGTH
@@ -286,7 +289,7 @@ class HTTPStream(ColourGuard):
                 error = HTTPDecodeError(f"the answer, a {self.status_code}, is {said} and not {CONTENT_TYPE}")
                 body.blame(error)
                 raise error
-        return Pieces(self._claimed("iter_events()"), Events(max_event_size))
+        return Pieces(self._claimed("iter_events()"), Events(max_event_size), PORTION)
 
     def read(self) -> bytes:
         """Read the body, or what iterating over the response has left of it, in one piece; `text` and `json` have it.
@@ -360,3 +363,7 @@ class HTTPStream(ColourGuard):
     def __repr__(self) -> str:
         state = "closed" if self._body is None else f"{self.status_code} {self._head.wire.target.redacted}"
         return f"<{type(self).__name__} {state}>"
+
+
+def _portion(chunk_size: int | None) -> int | None:
+    return None if chunk_size is None else max(chunk_size, PORTION)
