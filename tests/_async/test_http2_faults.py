@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from pynector import AsyncPynector, errors
+from pynector._async.engines import http2
 from pynector._concurrency.aio.clock import sleep
 from pynector._concurrency.aio.colour import MULTIPLEX
 from pynector._concurrency.aio.scopes import CancelScope, move_on_after
@@ -469,3 +470,29 @@ async def test_what_is_over_leaves_nothing_behind(peer: Peers, ca: Path) -> None
             engine: Any = engine_of(client)
             (lease,) = engine._connections._idle
             assert lease.connection._streams == {}
+
+
+async def test_a_connection_that_has_died_is_left_by_those_who_give_up_early(
+    peer: Peers, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http2, "_DOUBT", 0.0)
+    with peer(Peer.wait_end, Peer.serve) as url:
+        async with make(url, ca) as client:
+            answers = []
+            for _ in range(3):  # one may still hear the end of the greeting
+                with suppress(errors.TimeoutError):
+                    answers.append(await client.get("/", timeout=0.3 if not answers else 5.0))
+            assert answers
+
+
+@shared_only
+async def test_who_gives_up_in_a_moment_leaves_the_connection_to_others(peer: Peers, ca: Path) -> None:
+    def script(server: Peer) -> None:
+        server.answer(server.wait_requests(2)[1])
+        server.wait_end()
+
+    with peer(script, Peer.close) as url:
+        async with make(url, ca) as client:
+            with pytest.raises(errors.TimeoutError):
+                await client.get("/", timeout=0.1)
+            assert (await client.get("/")).content == b"good"

@@ -21,6 +21,7 @@ from pynector._concurrency.threads.clock import sleep
 from pynector._concurrency.threads.colour import MULTIPLEX
 from pynector._concurrency.threads.scopes import CancelScope, move_on_after
 from pynector._concurrency.threads.tasks import create_task_group
+from pynector._sync.engines import http2
 from pynector.transport.http import HTTPTransport
 from servers.http2 import Peer, http2_peer
 from servers.inside import engine_of
@@ -454,3 +455,27 @@ def test_what_is_over_leaves_nothing_behind(peer: Peers, ca: Path) -> None:
         engine: Any = engine_of(client)
         (lease,) = engine._connections._idle
         assert lease.connection._streams == {}
+
+
+def test_a_connection_that_has_died_is_left_by_those_who_give_up_early(
+    peer: Peers, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http2, "_DOUBT", 0.0)
+    with peer(Peer.wait_end, Peer.serve) as url, make(url, ca) as client:
+        answers = []
+        for _ in range(3):  # one may still hear the end of the greeting
+            with suppress(errors.TimeoutError):
+                answers.append(client.get("/", timeout=0.3 if not answers else 5.0))
+        assert answers
+
+
+@shared_only
+def test_who_gives_up_in_a_moment_leaves_the_connection_to_others(peer: Peers, ca: Path) -> None:
+    def script(server: Peer) -> None:
+        server.answer(server.wait_requests(2)[1])
+        server.wait_end()
+
+    with peer(script, Peer.close) as url, make(url, ca) as client:
+        with pytest.raises(errors.TimeoutError):
+            client.get("/", timeout=0.1)
+        assert (client.get("/")).content == b"good"

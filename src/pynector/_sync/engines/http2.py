@@ -18,7 +18,7 @@ import h2.exceptions
 import h2.settings
 import hpack
 
-from ..._concurrency.threads.colour import iterate
+from ..._concurrency.threads.colour import MULTIPLEX, iterate
 from ..._concurrency.threads.locks import Event
 from ..._concurrency.threads.scopes import move_on_after
 from ..._http.body import StreamBody
@@ -39,6 +39,10 @@ CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 _FLUSH: Final = 64 * 1024
 # How often an idle connection is read from before it is used: who has more to say than this is better left alone.
 _MOST_NEWS: Final = 16
+
+# Seconds in which requests may be given up without a word from the server, before no others follow them: the connection
+# may be dead, and who gives up early never waits for its time-out. Where it is not shared there is less to be lost.
+_DOUBT: Final = 1.0 if MULTIPLEX else 0.1
 
 # Of HTTP/1.1 and of one hop: they have no place here (RFC 9113, 8.2.2).
 _LEFT_OUT: Final = frozenset(
@@ -90,6 +94,7 @@ class HTTP2Connection:
         self._lost: str | None = None
         self._uncredited = 0
         self._last_read = 0.0
+        self._doubted = 0.0
         self.reusable = True
         self.max_streams = 1
         self.peer = peer_of(stream)
@@ -393,6 +398,7 @@ class HTTP2Connection:
         """End a stream, and tell the server if it does not know."""
         if self._streams.pop(stream.number, None) is None or (stream.ended and stream.sent) or self._writer.mute:
             return
+        self._doubt(stream)
         try:
             self._h2.reset_stream(stream.number, h2.errors.ErrorCodes.CANCEL)
         except h2.exceptions.ProtocolError:
@@ -401,6 +407,15 @@ class HTTP2Connection:
             # Otherwise whoever writes next takes it along.
             with move_on_after(GRACE, shield=True):
                 self._writer.flush(stream.timeout)
+
+    def _doubt(self, stream: "HTTP2Stream") -> None:
+        """Whether others should follow a request that is given up."""
+        if stream.over or self._last_read > stream.heard:
+            return
+        if self._doubted <= self._last_read:
+            self._doubted = stream.heard
+        if time.monotonic() - self._doubted >= _DOUBT:
+            self.reusable = False
 
     def close(self) -> None:
         """Take leave and close the connection."""
