@@ -1,6 +1,9 @@
 """The engine `pyreqwest`: connections that fail, TLS and proxies."""
 
 import ssl
+import threading
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,10 @@ import pytest
 import trustme
 
 from pynector import AsyncPynector, errors
+from pynector._http import reqwest
 from pynector.testing import LocalServer
 from pynector.transport.http import AsyncHTTPTransport, HttpMessage
+from servers.http2 import Peer, http2_peer
 from servers.proxy import ProxyServer
 from servers.scripted import Connection, ScriptedServer
 from servers.scripts import good, silent
@@ -150,3 +155,21 @@ async def test_proxies_of_the_environment(server: LocalServer, monkeypatch: pyte
         async with client_of(server.url) as client:
             await client.get("/items/1")
         assert len(proxy.seen) == 1
+
+
+async def test_a_connection_that_has_died_is_left_by_those_who_give_up_early(
+    authority: trustme.CA, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    done = threading.Event()
+    monkeypatch.setattr(reqwest, "PING", timedelta(seconds=0.2))
+    with http2_peer(context, lambda _: done.wait(10), Peer.serve) as url:
+        async with client_of(url, http2=True, verify_ssl=str(ca)) as client:
+            answers = []
+            for _ in range(20):
+                with suppress(errors.TimeoutError, errors.TransportError):
+                    answers.append(await client.get("/", timeout=0.3))
+                    break
+            assert answers
+        done.set()

@@ -126,10 +126,17 @@ def build_plain_client(settings: EngineSettings) -> SyncClient:
     return builder.build()
 
 
+PING = timedelta(seconds=10)
+"""How long an HTTP/2 connection may be silent before it is asked if it lives, and how long it has to say so."""
+
+
 def _options(builder: B, settings: EngineSettings) -> B:
     builder = builder.no_proxy().follow_redirects(False).referer(False)
     builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)
     builder = builder.pool_idle_timeout(timedelta(seconds=settings.keepalive_expiry)).http2(settings.http2)
+    if settings.http2:
+        # Or those who give up before the time-out would get onto a connection that has died for ever.
+        builder = builder.http2_keep_alive_interval(PING).http2_keep_alive_timeout(PING)
     if settings.timeout is not None:
         builder = builder.connect_timeout(timedelta(seconds=settings.timeout))
     return builder
