@@ -215,3 +215,10 @@ async def test_a_registry_that_is_used_wrongly() -> None:
         registry.register("", wrong)
     with pytest.raises(errors.ConfigurationError, match="unknown transport 'http'"):
         AsyncPynector(registry=registry)
+
+
+@pytest.mark.parametrize("host", ["exa mple", "1.2.3.4.5", "999999999999"])
+async def test_a_host_that_some_engines_do_not_take(host: str, no_leaks: None) -> None:
+    async with AsyncPynector(retry=None) as client:
+        with pytest.raises(errors.PynectorError):
+            await client.get(f"http://user:s3cr3t@{host}/", timeout=5)

@@ -215,3 +215,9 @@ def test_a_registry_that_is_used_wrongly() -> None:
         registry.register("", wrong)
     with pytest.raises(errors.ConfigurationError, match="unknown transport 'http'"):
         Pynector(registry=registry)
+
+
+@pytest.mark.parametrize("host", ["exa mple", "1.2.3.4.5", "999999999999"])
+def test_a_host_that_some_engines_do_not_take(host: str, no_leaks: None) -> None:
+    with Pynector(retry=None) as client, pytest.raises(errors.PynectorError):
+        client.get(f"http://user:s3cr3t@{host}/", timeout=5)

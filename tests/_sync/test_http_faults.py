@@ -229,10 +229,16 @@ def test_a_stream_that_is_cut(no_leaks: None) -> None:
         b"hello\r\n\r\n",
         b"<html>no status line</html>\r\n\r\n",
         b"HTTP/9.9 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         b"HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
     ],
-    ids=["two lengths", "length and chunked", "bad length", "bad chunk", "garbage", "0.9", "9.9", "status", "header"],
+    ids=[
+        *["two lengths", "length and chunked", "bad length", "bad chunk", "garbage", "0.9", "9.9", "1.2", "2.0"],
+        *["gzip, chunked", "status", "header"],
+    ],
 )
 def test_an_answer_that_is_no_http(data: bytes, no_leaks: None) -> None:
     with ScriptedServer(answer(data), good) as server:

@@ -137,6 +137,18 @@ def test_a_socks_proxy_that_fails(engine: str, failure: str, no_leaks: None) -> 
 
 
 @pytest.mark.needs("socksio")
+def test_a_socks_proxy_that_is_not_there(no_leaks: None) -> None:
+    with ScriptedServer() as proxy:
+        url = f"socks5://{USER}@127.0.0.1:{proxy.port}"
+    transport = HTTPTransport("http://api.example.com", proxy=url, timeout=5.0)
+    with Pynector(transport, retry=QUICK) as client:
+        with pytest.raises(errors.ConnectionError, match=f"socks5://127.0.0.1:{proxy.port}") as caught:
+            client.post("/x", json={})
+    assert caught.value.attempts == 3
+    assert caught.value.sent is False
+
+
+@pytest.mark.needs("socksio")
 def test_a_socks_proxy_that_hangs_up(engine: str, no_leaks: None) -> None:
     def at_once(conn: Connection) -> None:
         conn.read(3)

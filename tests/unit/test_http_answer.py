@@ -251,6 +251,10 @@ def test_heads_that_are_refused() -> None:
     for version, headers, text in [
         ("HTTP/1.1", [length, chunked], "both"),
         ("HTTP/9.9", [], "HTTP/9.9"),
+        ("HTTP/1.2", [], "HTTP/1.2"),
+        ("HTTP/1.1", [(b"Transfer-Encoding", b"gzip, chunked")], "transfer coding"),
+        ("HTTP/1.1", [(b"Transfer-Encoding", b"other")], "transfer coding"),
+        ("HTTP/1.1", [(b"Transfer-Encoding", b"gzip"), (b"Transfer-Encoding", b"chunked")], "transfer coding"),
         ("HTTP/1.1", [(b"A", b"b")] * 1001, "more than 1000"),
     ]:
         with pytest.raises(errors.HTTPProtocolError, match=text):

@@ -359,6 +359,9 @@ def _no_connection(exc: PyreqwestError, text: str, proxy: Proxy | None) -> error
         text = f"it hung up ({text})" if at_proxy else "the server hung up in the TLS handshake"
         return errors.ConnectionError(f"{where}: {text}" if where else text, sent=False)
     text = f"{where}: {text}" if where else text
+    if "failed to create underlying connection" in lower:
+        # To a SOCKS proxy, whatever the reason: it is not told.
+        return errors.ConnectionError(text, sent=False)
     if "Connection refused" in causes:
         return errors.ConnectionRefusedError(text)
     if at_proxy and "os error" not in lower and "dns error" not in lower:

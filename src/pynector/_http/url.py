@@ -122,6 +122,9 @@ def parse_url(url: str) -> ParsedURL:
     if not all(0 < len(label) < 64 for label in host.removesuffix(b".").split(b".")):
         # Below, this would be a UnicodeError out of the name lookup.
         raise ConfigurationError(f"not a valid URL: {redact_url(url)!r} (a part of the host is empty or too long)")
+    if b"%" in host and b":" not in host:
+        # What no host may have comes out of the parser like this; below, some would look it up, and some not take it.
+        raise ConfigurationError(f"not a valid URL: {redact_url(url)!r} (the host has a character that no host has)")
     port = _DEFAULT_PORTS[scheme] if parsed.port is None else parsed.port
     if not 0 < port < 65536:
         raise ConfigurationError(f"not a valid URL: {redact_url(url)!r} (a port is a number from 1 to 65535)")

@@ -206,7 +206,11 @@ class PyreqwestEngine:
             raise ConfigurationError(self._no_tls)
         request: Any = None
         try:
-            request = client.request(wire.method, str(wire.target)).headers(self._header_map(headers))
+            try:
+                request = client.request(wire.method, str(wire.target))
+            except ValueError as exc:
+                raise HTTPProtocolError(f"not a valid request for engine='pyreqwest': {exc}", sent=False) from None
+            request = request.headers(self._header_map(headers))
             if deadline != inf:
                 request.timeout(reqwest.remaining(deadline - current_time()))
             return request
