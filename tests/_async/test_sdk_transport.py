@@ -1,5 +1,6 @@
 """What users do with language models, over the real SDKs and servers that speak their wire formats."""
 
+import gc
 import json
 import pickle
 from typing import Any
@@ -197,6 +198,13 @@ async def test_a_stream_that_is_left(provider: ProviderServer, no_leaks: None) -
         async with client.stream("one two three four five six seven") as answer:
             async for _ in answer:
                 break
+        async with client.stream("one two three four five six seven") as answer:
+            async for event in answer.events():
+                if isinstance(event, TextEvent):
+                    break
+            gc.collect()  # trio would warn of a generator that is left
+            assert (await answer.read()).text == answer.text == "echo: one two three four five six seven"
+            assert [event async for event in answer.events()] == []
         async with client.stream("nothing is read of this"):
             pass
         with pytest.raises(ClosedError, match="not open"):

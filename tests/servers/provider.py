@@ -13,6 +13,7 @@ text; the next ones are answered.
 | `truncate` | half of the body it announced, then the end of the connection | a clean end after half of the events |
 | `malformed` | half of a JSON document, announced as a whole | an event that is no JSON among the others |
 | `error_event` | 200, and an error as the document | half of the events, then the event for an error |
+| `error_first` | as `error_event` | the event for an error, before all others |
 | `failed` | as `error_event`; for the responses API a response that failed | the same, as an event |
 | `empty` | 200, no byte | the same |
 | `html` | 200, a page for a browser | the same |
@@ -20,8 +21,9 @@ text; the next ones are answered.
 | `hard_quota` | 429 for an account that has no money left | the same |
 | `400` and any other status | that status, with the body that is documented for it | the same |
 
-A status may have a suffix: `429_after` has a `retry-after` (see `ProviderApp.retry_after`), `503_noretry` and
-`400_retry` have the `x-should-retry` that both SDKs obey.
+A status may have a suffix: `429_after` has a `retry-after` (see `ProviderApp.retry_after`), `429_ms` the same as
+`retry-after-ms`, `503_noretry` and `400_retry` have the `x-should-retry` that both SDKs obey, and `502_html` is that of
+a gateway: a page.
 """
 
 import asyncio
@@ -52,12 +54,15 @@ CREATED: Final = 1_767_225_600
 JSON_TYPE: Final = "application/json"
 STREAM_TYPE: Final = "text/event-stream; charset=utf-8"
 FAULTS: Final = frozenset(
-    "drop drop_mid stall stall_before truncate malformed error_event failed empty html wrong_type hard_quota".split()
+    (
+        "drop drop_mid stall stall_before truncate malformed error_event error_first failed empty html wrong_type "
+        "hard_quota"
+    ).split()
 )
 
 _SCENARIO = re.compile(r"\bscenario=([\w-]+)")
 _TIMES = re.compile(r"(.+?)(?:x(\d+))?")
-_STATUS = re.compile(r"([45]\d\d)(?:_(after|retry|noretry))?")
+_STATUS = re.compile(r"([45]\d\d)(?:_(after|ms|retry|noretry|html))?")
 _PIECES = re.compile(r"\s*\S+|\s+\Z")
 _HTML = b"<!doctype html><html><head><title>Sign in</title></head><body><h1>Sign in</h1></body></html>\n"
 
@@ -260,7 +265,10 @@ class ProviderApp(ABC):
         status = _STATUS.fullmatch(fault)
         if status is not None:
             problem = self.trouble(int(status[1]), received)
+            if status[2] == "html":
+                return ServerResponse(problem.status, (("content-type", "text/html"),), _HTML)
             extra = {
+                "ms": (("retry-after-ms", f"{self.retry_after * 1000:g}"),),
                 "after": (("retry-after", f"{self.retry_after:g}"),),
                 "retry": (("x-should-retry", "true"),),
                 "noretry": (("x-should-retry", "false"),),
@@ -298,11 +306,13 @@ class ProviderApp(ABC):
                     first += [self.broken_event(received), *rest]
                 case "error_event" | "failed":
                     first.append(self.error_event(received, half, failed=fault == "failed"))
+                case "error_first":
+                    first = [self.error_event(received, 0, failed=False)]
                 case "wrong_type":
                     first += rest
             kind = "text/plain; charset=utf-8" if fault == "wrong_type" else STREAM_TYPE
             return ServerResponse(200, (("content-type", kind), *headers), _body(first, self.pause, end))
-        if fault in {"error_event", "failed"}:
+        if fault in {"error_event", "error_first", "failed"}:
             document = encode(self.failure(received, failed=fault == "failed"))
             return ServerResponse(200, (("content-type", JSON_TYPE), *headers), document)
         document = encode(self.document(received))

@@ -541,6 +541,11 @@ def test_some_of_a_stream_comes_before_a_fault(gpt: openai.OpenAI, claude: anthr
 
 
 def test_an_error_inside_a_200(gpt: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    with pytest.raises(openai.APIError):
+        next(chat(gpt, "hello scenario=error_first", stream=True))
+    assert next(respond(gpt, "hello scenario=error_first", stream=True)).type == "error"
+    with pytest.raises(anthropic.APIStatusError):
+        next(message(claude, "hello scenario=error_first", stream=True))
     text = "hello scenario=error_event"
     with pytest.raises(openai.APIError) as inside:
         list(chat(gpt, text, stream=True))
@@ -576,6 +581,8 @@ def test_a_status_says_when_to_come_again(gpt: openai.OpenAI) -> None:
     for name, header, value in (
         ("429_after", "retry-after", "0.05"),
         ("503-after", "retry-after", "0.05"),
+        ("429_ms", "retry-after-ms", "50"),
+        ("502_html", "content-type", "text/html"),
         ("503_noretry", "x-should-retry", "false"),
         ("400_retry", "x-should-retry", "true"),
         ("429", "retry-after", None),
@@ -609,7 +616,7 @@ def test_a_fault_by_header_and_one_nobody_knows(gpt: openai.OpenAI) -> None:
 
 
 def test_every_fault_is_shown_here() -> None:
-    assert set(RAISED) | {"error_event", "failed"} == FAULTS
+    assert set(RAISED) | {"error_event", "error_first", "failed"} == FAULTS
 
 
 # The log.

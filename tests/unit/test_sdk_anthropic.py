@@ -282,10 +282,17 @@ def test_the_answer_in_the_form_that_was_asked_for() -> None:
 
 
 def test_what_leaves_out_all_it_can() -> None:
-    bare = Message.construct(content=[1, {"type": "new"}])
+    bare = Message.construct(content=[{"type": "new"}])
     answer = message_of(bare, ask(), Headers())
     assert (answer.text, answer.model, answer.usage, answer.request_id) == ("", "claude-x", None, None)
     assert is_message(bare)
+
+
+@pytest.mark.parametrize("part", [1, "Oslo", None, {"type": "text", "text": 5}, {"type": "text", "text": ["Oslo"]}])
+def test_a_part_that_is_none_is_not_passed_over(part: object) -> None:
+    with pytest.raises(SdkTransportError, match="anthropic: the answer has a") as caught:
+        message_of(Message.construct(content=[text_block("Oslo"), part]), ask(), HEADERS)
+    assert caught.value.request_id == "req_1"
 
 
 def test_what_is_no_message() -> None:
@@ -460,8 +467,9 @@ def test_arguments_that_are_no_json(reason: str, rest: str) -> None:
 
 def test_kinds_of_events_that_nobody_knows_yet() -> None:
     stream = StreamedMessage(ask(), HEADERS)
-    assert list(stream.feed(None)) == []
-    assert list(stream.feed([1])) == []
+    for odd in (None, [1], "x", 7):
+        with pytest.raises(SdkTransportError, match="an event that is none"):
+            stream.feed(odd)
     [known] = chunks(STOP)
     known.type = "message_new"
     assert list(stream.feed(known)) == []

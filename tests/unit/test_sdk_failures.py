@@ -51,6 +51,52 @@ def test_a_refusal_without_a_finer_code(details: object) -> None:
     assert not is_hard_quota(error)
 
 
+class Told(Exception):
+    """Built as what the SDK of OpenAI raises for an error in the middle of a stream."""
+
+    def __init__(self, body: object, code: str | None = None) -> None:
+        super().__init__("An error occurred during streaming")
+        self.message, self.body, self.code = self.args[0], body, code
+
+
+@pytest.mark.parametrize(
+    ("code", "cls", "status", "transient"),
+    [
+        ("429", errors.RateLimitError, 429, True),
+        ("401", errors.AuthenticationError, 401, False),
+        ("502", errors.SdkTransportError, 502, True),
+        ("1001", errors.SdkTransportError, None, False),
+        ("200", errors.SdkTransportError, None, False),
+        ("\u0664\u0664\u0664", errors.SdkTransportError, None, False),
+    ],
+)
+def test_a_status_that_is_a_code(code: str, cls: type[Exception], status: int | None, transient: bool) -> None:
+    """As gateways send it, that hand on what another server has said."""
+    error = translate(Told({"message": "slower", "code": code}, code), "openai")
+    assert type(error) is cls
+    assert isinstance(error, errors.SdkTransportError)
+    assert (error.status_code, error.code, error.transient) == (status, code, transient)
+    assert "slower" in str(error)
+
+
+def test_an_error_that_is_a_sentence() -> None:
+    assert "the model has gone" in str(translate(Told("the model has gone"), "openai"))
+
+
+def test_an_answer_that_is_too_deep_to_be_read() -> None:
+    with pytest.raises(RecursionError) as caught:
+        json.loads("[" * 100_000)
+    error = translate(caught.value, "openai")
+    assert type(error) is errors.SdkTransportError
+    assert error.__cause__ is caught.value
+
+
+def test_a_status_that_is_neither_a_success_nor_an_error() -> None:
+    error = translate(Refusal({}, status_code=304), "openai")
+    assert isinstance(error, errors.SdkTransportError)
+    assert (error.status_code, error.transient) == (304, False)
+
+
 def test_headers_with_a_credential_are_sent_and_not_shown() -> None:
     headers = hidden({"X-Api-Token": "sk-canary", "X-Own": "1"})
     assert repr(headers) == "{'X-Api-Token': 'REDACTED', 'X-Own': '1'}"

@@ -177,7 +177,10 @@ def test_a_streamed_chat() -> None:
     assert (reader.text, reader.ended) == ("Hello", True)
     message = reader.finish().message
     assert (message.text, message.finish_reason, message.usage) == ("Hello", "stop", Usage(2, 3))
-    assert (message.model, message.request_id, message.raw) == ("gpt-5-2026", "req_1", last)
+    assert (message.model, message.request_id) == ("gpt-5-2026", "req_1")
+    whole = ChatCompletion.construct(**reader.document())
+    assert chat.message_of(reply(whole), asked()) == message
+    assert (whole.id, whole.object, whole.usage) == ("1", "chat.completion", last.usage)
 
 
 def test_streamed_calls_of_tools() -> None:
@@ -227,11 +230,52 @@ def test_a_streamed_refusal() -> None:
     assert fed(reader, [chunk({"refusal": "I "}), chunk({"refusal": "won't."}), chunk({}, "stop")]) == []
     message = reader.finish().message
     assert (message.text, message.finish_reason, message.parsed) == ("", "content_filter", None)
+    whole = ChatCompletion.construct(**reader.document())
+    assert whole.choices[0].message.refusal == "I won't."
+    assert chat.message_of(reply(whole), asked(response_format=City)) == message
+
+
+def test_a_streamed_call_of_a_tool_that_takes_no_json() -> None:
+    reader = chat.ChatStream(reply(), asked())
+    first = {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "run", "input": "ls"}}
+    rest = {"index": 0, "custom": {"input": ' "-l"'}}
+    events = fed(reader, [*(chunk({"tool_calls": [each]}) for each in (first, rest)), *[chunk({}, "tool_calls")] * 2])
+    assert events == [ToolCallEvent(0, "c1", "run", ""), ToolCallEvent(0, "c1", "run", '{"input": "ls \\"-l\\""}')]
+    message = reader.finish().message
+    assert message.tool_calls == (ToolCall("c1", "run", {"input": 'ls "-l"'}),)
+    assert chat.message_of(reply(ChatCompletion.construct(**reader.document())), asked()) == message
+
+
+def test_thoughts_beside_the_text_are_in_the_whole() -> None:
+    reader = chat.ChatStream(reply(), asked())
+    fed(
+        reader,
+        [chunk({"reasoning_content": "Hm"}), chunk({"reasoning_content": "m."}), chunk({"content": "4"}, "stop")],
+    )
+    assert reader.document()["choices"][0]["message"]["reasoning_content"] == "Hmm."
+
+
+PARTS = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+
+
+def test_a_text_in_parts() -> None:
+    """As servers send it that let a model think."""
+    assert chat.message_of(reply(completion({"content": PARTS})), asked()).text == "Hello"
+    assert fed(chat.ChatStream(reply(), asked()), [chunk({"content": PARTS})]) == [TextEvent("Hello")]
+
+
+@pytest.mark.parametrize("content", [5, {"text": "x"}, ["x"], [{"text": 5}]])
+def test_a_text_that_is_none_is_not_passed_over(content: object) -> None:
+    with pytest.raises(SdkTransportError, match="is not a chat completion"):
+        chat.message_of(reply(completion({"content": content}), b"{}"), asked())
+    with pytest.raises(IncompleteStreamError, match="a piece of the answer is no text") as caught:
+        fed(chat.ChatStream(reply(), asked()), [chunk({"content": "Hel"}), chunk({"content": content})])
+    assert caught.value.partial == "Hel"
 
 
 def test_a_stream_that_is_not_whole() -> None:
     reader = chat.ChatStream(reply(), asked())
-    odd = [ChatCompletionChunk.construct(), ChatCompletionChunk.construct(choices=[None, {"delta": None}]), None, "x"]
+    odd = [ChatCompletionChunk.construct(), ChatCompletionChunk.construct(choices=[None, {"delta": None}])]
     assert fed(reader, [chunk({"content": "Hel"}), *odd]) == [TextEvent("Hel")]
     with pytest.raises(IncompleteStreamError, match="finish_reason") as caught:
         reader.finish()

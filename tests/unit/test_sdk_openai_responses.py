@@ -12,6 +12,7 @@ from openai.types.responses import (
     ResponseFunctionCallArgumentsDoneEvent,
     ResponseIncompleteEvent,
     ResponseOutputItemAddedEvent,
+    ResponseOutputItemDoneEvent,
     ResponseRefusalDeltaEvent,
     ResponseTextDeltaEvent,
 )
@@ -147,6 +148,19 @@ def test_arguments_that_come_in_one_piece() -> None:
     ]
 
 
+def test_a_streamed_call_of_a_tool_that_takes_no_json() -> None:
+    reader = responses.ResponsesStream(reply(), asked())
+    item = {"type": "custom_tool_call", "call_id": "c1", "name": "run", "input": "ls"}
+    final = response([item])
+    events = [
+        ResponseOutputItemDoneEvent.construct(type="response.output_item.done", output_index=0, item=item),
+        ResponseCompletedEvent.construct(type="response.completed", response=final),
+    ]
+    told = [ToolCallEvent(0, "c1", "run", ""), ToolCallEvent(0, "c1", "run", '{"input": "ls"}')]
+    assert [event for event in fed(reader, events) if isinstance(event, ToolCallEvent)] == told
+    assert reader.finish().message.tool_calls == (ToolCall("c1", "run", {"input": "ls"}),)
+
+
 def test_a_streamed_response_that_was_cut() -> None:
     reader = responses.ResponsesStream(reply(), asked())
     final = response([said("Hel")], "incomplete", incomplete_details={"reason": "max_output_tokens"})
@@ -159,7 +173,12 @@ def test_a_streamed_response_without_its_end() -> None:
     text = ResponseTextDeltaEvent.construct(type="response.output_text.delta", delta="Hel")
     refusal = ResponseRefusalDeltaEvent.construct(type="response.refusal.delta", delta="I")
     empty = ResponseTextDeltaEvent.construct(type="response.output_text.delta", delta=None)
-    assert fed(reader, [text, refusal, empty, None, 3]) == [TextEvent("Hel")]
+    assert fed(reader, [text, refusal, empty]) == [TextEvent("Hel")]
+    odd = ResponseTextDeltaEvent.construct(type="response.output_text.delta", delta=5)
+    for other in (None, 3, odd):
+        with pytest.raises(IncompleteStreamError, match=r"an event is not one of|is no text") as caught:
+            fed(reader, [other])
+        assert caught.value.partial == "Hel"
     with pytest.raises(IncompleteStreamError) as caught:
         reader.finish()
     assert (caught.value.partial, caught.value.request_id) == ("Hel", "req_1")

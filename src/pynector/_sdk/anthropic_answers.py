@@ -1,8 +1,4 @@
-"""What Anthropic's messages API answers, in words that mean the same for every provider.
-
-The objects of the SDK are read by their attributes, and leniently: it checks none of them against their types, and
-servers that speak this language leave some out.
-"""
+"""What Anthropic's messages API answers, in words that mean the same for every provider."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +8,12 @@ from .._messages.sdk import FinishReason, SdkMessage, ToolCall
 from .._messages.usage import Usage
 from ..errors import DeserializationError, IncompleteStreamError, PynectorError, SdkTransportError, TransportError
 from .events import EndEvent, StreamEvent, TextEvent, ToolCallEvent, UsageEvent
+from .reading import PLAIN, count, items, text, words
 from .request import SdkRequest
 
 PROVIDER: Final = "anthropic"
 
-_REASONS: Final[Mapping[str | None, FinishReason]] = {
+_REASONS: Final[Mapping[str, FinishReason]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
@@ -66,7 +63,7 @@ def message_of(message: Any, request: SdkRequest, headers: Mapping[str, str]) ->
         headers: Of the answer.
 
     Raises:
-        SdkTransportError: The arguments for a tool are not a JSON object.
+        SdkTransportError: A part of it is not what it should be.
         DeserializationError: The text is not what the `response_format` of the request asked for.
     """
     request_id = request_id_of(headers)
@@ -75,19 +72,24 @@ def message_of(message: Any, request: SdkRequest, headers: Mapping[str, str]) ->
     for block in message.content:
         match getattr(block, "type", None):
             case "text":
-                texts.append(block.text or "")
+                said = words(block, "text")
+                if said is None:
+                    raise _odd("a text that is none", request_id)
+                texts.append(said)
             case "tool_use":
-                calls.append(ToolCall(block.id or "", block.name or "", _input(block, message, request_id)))
-    text = "".join(texts)
-    reason: FinishReason = _REASONS.get(message.stop_reason, "other")
+                calls.append(ToolCall(text(block, "id"), text(block, "name"), _input(block, message, request_id)))
+            case None:
+                raise _odd("a part of no kind", request_id)
+    answer = "".join(texts)
+    reason: FinishReason = _REASONS.get(text(message, "stop_reason"), "other")
     return SdkMessage(
-        text=text,
-        model=message.model or request.model or "",
+        text=answer,
+        model=text(message, "model") or request.model or "",
         finish_reason=reason,
-        usage=usage_of(message.usage),
+        usage=usage_of(getattr(message, "usage", None)),
         tool_calls=calls,
         # What was cut, or withheld, is not in the form that was asked for.
-        parsed=_parsed(text, request, request_id) if reason == "stop" else None,
+        parsed=_parsed(answer, request, request_id) if reason == "stop" else None,
         request_id=request_id,
         headers=headers,
         raw=message,
@@ -98,30 +100,29 @@ def usage_of(usage: Any) -> Usage | None:
     """The tokens of an answer. What came from the cache, or went into it, is not in Anthropic's own `input_tokens`."""
     if usage is None:
         return None
-    cached = getattr(usage, "cache_read_input_tokens", None) or 0
-    written = getattr(usage, "cache_creation_input_tokens", None) or 0
-    details = getattr(usage, "output_tokens_details", None)
+    cached = count(usage, "cache_read_input_tokens")
+    written = count(usage, "cache_creation_input_tokens")
     return Usage(
-        input_tokens=(getattr(usage, "input_tokens", None) or 0) + cached + written,
-        output_tokens=getattr(usage, "output_tokens", None) or 0,
+        input_tokens=count(usage, "input_tokens") + cached + written,
+        output_tokens=count(usage, "output_tokens"),
         cached_tokens=cached,
         cache_write_tokens=written,
-        reasoning_tokens=getattr(details, "thinking_tokens", None) or 0,
+        reasoning_tokens=count(getattr(usage, "output_tokens_details", None), "thinking_tokens"),
     )
 
 
-def _parsed(text: str, request: SdkRequest, request_id: str | None) -> Any:
+def _parsed(answer: str, request: SdkRequest, request_id: str | None) -> Any:
     if request.response_format is None:
         return None
     try:
-        return request.response_format.parse(text)
+        return request.response_format.parse(answer)
     except DeserializationError as error:
         raise DeserializationError(f"{PROVIDER}: {error} (request {request_id})") from error.__cause__
 
 
 def _input(block: Any, message: Any, request_id: str | None) -> dict[str, Any]:
     """What a tool is to be called with; of a stream it is a text."""
-    found = block.input
+    found = getattr(block, "input", None)
     if isinstance(found, str):
         try:
             found = json.loads(found) if found.strip() else {}
@@ -134,10 +135,15 @@ def _input(block: Any, message: Any, request_id: str | None) -> dict[str, Any]:
     return found
 
 
+def _odd(what: str, request_id: str | None) -> SdkTransportError:
+    return SdkTransportError(f"{PROVIDER}: the answer has {what}", provider=PROVIDER, request_id=request_id)
+
+
 def _no_arguments(block: Any, message: Any, request_id: str | None) -> SdkTransportError:
-    cut = ": the answer was cut, give it more max_tokens" if _REASONS.get(message.stop_reason) == "length" else ""
+    cut = _REASONS.get(text(message, "stop_reason")) == "length"
+    why = ": the answer was cut, give it more max_tokens" if cut else ""
     return SdkTransportError(
-        f"{PROVIDER}: the arguments for the tool {str(block.name)!r:.80} are not a JSON object{cut}",
+        f"{PROVIDER}: the arguments for the tool {text(block, 'name')!r:.80} are not a JSON object{why}",
         provider=PROVIDER,
         request_id=request_id,
     )
@@ -159,8 +165,8 @@ class _Block:
         self.made = made
         self.kind = getattr(made, "type", None)
         self.call = call
-        first = getattr(made, self.kind, None) if self.kind in ("text", "thinking") else None
-        self.pieces: list[str] = [first] if isinstance(first, str) and first else []
+        first = text(made, self.kind) if self.kind in ("text", "thinking") else ""
+        self.pieces: list[str] = [first] if first else []
 
     def complete(self) -> None:
         """Put what has come in pieces into the SDK's object."""
@@ -259,13 +265,16 @@ class StreamedMessage:
         )
 
     def _take(self, event: Any) -> tuple[StreamEvent, ...]:
+        if isinstance(event, PLAIN):
+            raise self._odd("an event that is none")
         match getattr(event, "type", None):
             case "content_block_delta":
-                return self._delta(self._block(event), event.delta)
+                return self._delta(self._block(event), getattr(event, "delta", None))
             case "content_block_start":
                 return self._start(event)
             case "message_start":
-                self._message = event.message
+                made = getattr(event, "message", None)
+                self._message = None if isinstance(made, PLAIN) else made
                 return self._usage(None)
             case "message_delta":
                 return self._close(event)
@@ -274,59 +283,69 @@ class StreamedMessage:
         return ()
 
     def _start(self, event: Any) -> tuple[StreamEvent, ...]:
-        made = event.content_block
-        if made is None or event.index is None:
+        made, index = getattr(event, "content_block", None), getattr(event, "index", None)
+        if isinstance(made, PLAIN) or not isinstance(index, int):
             raise self._odd("a content block without content")
         is_call = getattr(made, "type", None) == "tool_use"
-        block = self._blocks[event.index] = _Block(made, self._calls if is_call else None)
+        block = self._blocks[index] = _Block(made, self._calls if is_call else None)
         if block.call is not None:
             self._calls += 1
-            return (ToolCallEvent(block.call, made.id or "", made.name or "", ""),)
+            return (ToolCallEvent(block.call, text(made, "id"), text(made, "name"), ""),)
         return tuple(map(TextEvent, block.pieces)) if block.kind == "text" else ()
 
     def _delta(self, block: _Block, delta: Any) -> tuple[StreamEvent, ...]:
         match getattr(delta, "type", None):
             case "text_delta":
-                if delta.text:
-                    block.pieces.append(delta.text)
-                    return (TextEvent(delta.text),)
+                if piece := self._piece(delta, "text"):
+                    block.pieces.append(piece)
+                    return (TextEvent(piece),)
             case "input_json_delta":
-                if delta.partial_json:
-                    block.pieces.append(delta.partial_json)
+                if piece := self._piece(delta, "partial_json"):
+                    block.pieces.append(piece)
                     if block.call is not None:
                         made = block.made
-                        return (ToolCallEvent(block.call, made.id or "", made.name or "", delta.partial_json),)
+                        return (ToolCallEvent(block.call, text(made, "id"), text(made, "name"), piece),)
             case "thinking_delta":
-                block.pieces.append(delta.thinking or "")
+                block.pieces.append(self._piece(delta, "thinking"))
             case "signature_delta":
-                block.made.signature = delta.signature
+                block.made.signature = getattr(delta, "signature", None)
             case "citations_delta":
-                block.made.citations = [*(block.made.citations or ()), delta.citation]
+                block.made.citations = [*items(block.made, "citations"), getattr(delta, "citation", None)]
+            case None:
+                raise self._odd("a piece of no kind")
         return ()
+
+    def _piece(self, delta: Any, name: str) -> str:
+        found = getattr(delta, name, None)
+        if found is not None and not isinstance(found, str):
+            raise self._odd("a piece that is no text")
+        return found or ""
 
     def _close(self, event: Any) -> tuple[StreamEvent, ...]:
         message = self._message
         if message is None:
             raise self._odd("an end without a beginning")
-        for name, value in _given(event.delta):
+        for name, value in _given(getattr(event, "delta", None)):
             setattr(message, name, value)
-        return self._usage(event.usage)
+        return self._usage(getattr(event, "usage", None))
 
     def _usage(self, usage: Any) -> tuple[StreamEvent, ...]:
         """The tokens so far: each number that an event has replaces the one before it, as they are totals."""
         message = self._message
         if message is None:
             raise self._odd("a beginning without a message")
-        if message.usage is None:
+        before = getattr(message, "usage", None)
+        if isinstance(before, PLAIN):
             message.usage = usage
         else:
             for name, value in _given(usage):
-                setattr(message.usage, name, value)
+                setattr(before, name, value)
         total = usage_of(message.usage)
         return () if total is None else (UsageEvent(total),)
 
     def _block(self, event: Any) -> _Block:
-        block = self._blocks.get(event.index)
+        index = getattr(event, "index", None)
+        block = self._blocks.get(index) if isinstance(index, int) else None
         if block is None:
             raise self._odd("a piece of a content block that has not begun")
         return block
@@ -337,10 +356,10 @@ class StreamedMessage:
         )
 
     def _incomplete(self, what: str) -> IncompleteStreamError:
-        text = self.text
+        partial = self.text
         return IncompleteStreamError(
-            f"{PROVIDER}: {what}, after {len(text)} characters",
-            partial=text,
+            f"{PROVIDER}: {what}, after {len(partial)} characters",
+            partial=partial,
             provider=PROVIDER,
             request_id=request_id_of(self._headers),
         )
@@ -348,4 +367,6 @@ class StreamedMessage:
 
 def _given(fields: Any) -> list[tuple[str, Any]]:
     """The fields of an object of the SDK that have a value."""
-    return [] if fields is None else [(name, value) for name, value in fields if value is not None]
+    if isinstance(fields, PLAIN):
+        return []
+    return [(name, value) for name, value in dict(fields).items() if value is not None]

@@ -61,7 +61,7 @@ def _body(request: SdkRequest) -> dict[str, Any]:
     if wanted is not None:
         if wanted.schema is None:
             raise ConfigurationError("response_format: anthropic has no free JSON: give a JSON schema")
-        body["output_config"] = {"format": {"type": "json_schema", "schema": wanted.closed_schema()}}
+        body["output_config"] = {"format": {"type": "json_schema", "schema": wanted.bare_schema()}}
     for name, value in request.extra.items():
         # Beside the form of the answer stands how much effort it is worth: to give the one is not to drop the other.
         if name == "output_config" and name in body and isinstance(value, Mapping):
@@ -72,6 +72,8 @@ def _body(request: SdkRequest) -> dict[str, Any]:
 
 
 def _messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    if any(turn.name for turn in turns):
+        raise ConfigurationError("messages: anthropic has no `name` in them: leave it out, or put it into the text")
     messages: list[dict[str, Any]] = []
     results: list[dict[str, Any]] | None = (
         None  # of the tools, all in one message, which may go on with the user's words
@@ -101,6 +103,8 @@ def _content(turn: Turn) -> str | list[dict[str, Any]]:
 
 
 def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, Image) and part.detail not in (None, "auto"):
+        raise ConfigurationError("messages: anthropic has no `detail` of a picture: leave it out, or say auto")
     match part:
         case str():
             return {"type": "text", "text": part}
@@ -114,9 +118,11 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
+    if tool.is_custom:
+        raise ConfigurationError(f"tools: {tool.name!r:.80} takes no JSON, which anthropic does not have")
     if tool.raw is not None:
         return dict(tool.raw)
-    body: dict[str, Any] = {"name": tool.name, "input_schema": tool.parameters}
+    body: dict[str, Any] = {**tool.extra, "name": tool.name, "input_schema": tool.parameters}
     if tool.description is not None:
         body["description"] = tool.description
     if tool.strict is not None:
@@ -126,14 +132,9 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 def _tool_choice(request: SdkRequest) -> dict[str, Any] | None:
     choice = request.tool_choice
-    if choice is None:
-        return None
-    if not request.tools and "tools" not in request.extra:
-        # Without tools it is an error there, also where it says nothing.
-        if choice == "required":
-            raise ConfigurationError("tool_choice='required' needs tools: give tools=")
-        return None
     match choice:
+        case None:
+            return None
         case "auto" | "none":
             return {"type": choice}
         case "required":

@@ -124,21 +124,21 @@ def _of_http(error: errors.HTTPTransportError, provider: str) -> errors.Transpor
 
 
 def _of_answer(error: Exception, provider: str) -> errors.SdkTransportError | None:
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
         return errors.SdkTransportError(f"{provider}: what came is not JSON", provider=provider)
     if not hasattr(error, "body") and not hasattr(error, "status_code"):
         return None
     details = _details(getattr(error, "body", None))
     code, kind = _name(error, details, "code", "error_code"), _name(error, details, "type")
     status = getattr(error, "status_code", None)
-    named = _STATUSES.get(code or "", _STATUSES.get(kind or ""))
-    if not isinstance(status, int) or status < 400:
-        status = named
+    if not isinstance(status, int) or status < 300:
+        status = _named(code) or _named(kind)
     headers = _headers(error)
     cls = _CLASSES.get(status or 0, errors.SdkTransportError)
     if code in _TOO_LARGE or kind in _TOO_LARGE:
         cls = errors.RequestTooLargeError
-    text = redact_text(str(details.get("message") or getattr(error, "message", None) or error))[:_MESSAGE_LIMIT]
+    said = details.get("message") or _sentence(error) or getattr(error, "message", None) or error
+    text = redact_text(str(said))[:_MESSAGE_LIMIT]
     ours = cls(
         f"{provider}: {status or 'an error'}: {text}",
         provider=provider,
@@ -151,6 +151,19 @@ def _of_answer(error: Exception, provider: str) -> errors.SdkTransportError | No
     if ours.transient and is_hard_quota(error):
         ours.transient = False
     return ours
+
+
+def _named(code: str | None) -> int | None:
+    """The status that a code stands for. Some gateways have the status of whom they asked for a code."""
+    if code is not None and len(code) == 3 and code.isdecimal() and code.isascii() and int(code) >= 400:
+        return int(code) if int(code) < 600 else None
+    return _STATUSES.get(code or "")
+
+
+def _sentence(error: Exception) -> str | None:
+    """What an event says that has a sentence for its error: of that the SDK of OpenAI says nothing."""
+    body = getattr(error, "body", None)
+    return body if isinstance(body, str) and getattr(error, "response", None) is None else None
 
 
 def _details(body: object) -> Mapping[str, Any]:

@@ -9,7 +9,8 @@ from .._messages.sdk import FinishReason, SdkMessage, ToolCall
 from .._messages.usage import Usage
 from ..errors import ConfigurationError
 from .events import EndEvent, StreamEvent, TextEvent, ToolCallEvent, UsageEvent
-from .openai_reply import Reply, checked_model, items, parsed_as, passed_on, text, tool_call, usage_of
+from .openai_reply import Reply, checked_model, parsed_as, passed_on, tool_call, usage_of
+from .reading import PLAIN, items, text, words
 from .request import SdkRequest, Tool
 from .schema import ResponseFormat
 from .turns import Image, Raw, Turn
@@ -24,6 +25,7 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
     "content_filter": "content_filter",
 }
 _NEWEST: Final = ("openai.com", "azure.com")
+_HEAD: Final = ("id", "created", "model", "service_tier", "system_fingerprint")
 
 
 def knows_completion_tokens(base_url: str) -> bool:
@@ -58,7 +60,7 @@ def arguments_of(request: SdkRequest, *, completion_tokens: bool) -> dict[str, A
     if request.tools:
         arguments["tools"] = [_tool(tool) for tool in request.tools]
     if request.tool_choice is not None:
-        arguments["tool_choice"] = _choice(request.tool_choice)
+        arguments["tool_choice"] = _choice(request.tool_choice, request)
     if request.response_format is not None:
         arguments["response_format"] = _format(request.response_format)
     return {**arguments, **passed_on(request)}
@@ -77,6 +79,8 @@ def _message(turn: Turn) -> dict[str, Any]:
         message["tool_calls"] = [_call(call) for call in turn.tool_calls]
     if turn.role == "tool":
         message["tool_call_id"] = turn.tool_call_id
+    if turn.name:
+        message["name"] = turn.name
     return message
 
 
@@ -90,7 +94,8 @@ def _part(part: str | Image | Raw) -> dict[str, Any]:
         case str():
             return {"type": "text", "text": part}
         case Image():
-            return {"type": "image_url", "image_url": {"url": part.data_url}}
+            detail = {} if part.detail is None else {"detail": part.detail}
+            return {"type": "image_url", "image_url": {"url": part.data_url, **detail}}
         case Raw():
             return part.part
 
@@ -102,8 +107,11 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 def _tool(tool: Tool) -> dict[str, Any]:
     if tool.raw is not None:
-        return dict(tool.raw)
-    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
+        # In the other API its fields are not in an object of their own.
+        flat = tool.is_custom and "custom" not in tool.raw
+        inner = {name: value for name, value in tool.raw.items() if name != "type"}
+        return {"type": "custom", "custom": inner} if flat else dict(tool.raw)
+    function: dict[str, Any] = {**tool.extra, "name": tool.name, "parameters": tool.parameters}
     if tool.description is not None:
         function["description"] = tool.description
     if tool.strict is not None:
@@ -111,8 +119,16 @@ def _tool(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _choice(choice: str) -> str | dict[str, Any]:
-    return choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
+def _choice(choice: str, request: SdkRequest) -> str | dict[str, Any]:
+    if choice in ("auto", "none", "required"):
+        return choice
+    kind = kind_of(choice, request)
+    return {"type": kind, kind: {"name": choice}}
+
+
+def kind_of(name: str, request: SdkRequest) -> str:
+    """Which kind of tool has this name: `function`, or `custom` for one that takes no JSON."""
+    return "custom" if any(tool.is_custom and tool.name == name for tool in request.tools) else "function"
 
 
 def _format(wanted: ResponseFormat) -> dict[str, Any]:
@@ -137,9 +153,9 @@ def message_of(reply: Reply, request: SdkRequest) -> SdkMessage:
     completion = reply.parse(WANTED)
     choice = next(iter(items(completion, "choices")), None)
     message = getattr(choice, "message", None)
-    if message is None:
+    answer = None if message is None or isinstance(message, PLAIN) else words(message, "content")
+    if answer is None:
         raise reply.unexpected(WANTED)
-    answer = text(message, "content")
     reason = text(choice, "finish_reason")
     calls = [_written(call) for call in items(message, "tool_calls")]
     return _finished(
@@ -165,7 +181,7 @@ class ChatStream:
         ended: Whether the end marker has come; only tokens may follow.
     """
 
-    __slots__ = ("_calls", "_last", "_pieces", "_reason", "_refused", "_request", "_usage", "ended", "reply")
+    __slots__ = ("_calls", "_counted", "_head", "_more", "_pieces", "_reason", "_request", "_usage", "ended", "reply")
 
     def __init__(self, reply: Reply, request: SdkRequest) -> None:
         self.reply = reply
@@ -173,9 +189,10 @@ class ChatStream:
         self._pieces: list[str] = []
         self._calls: list[_Call] = []
         self._usage: Usage | None = None
+        self._counted: Any = None
         self._reason = ""
-        self._refused = False
-        self._last: Any = None
+        self._more: dict[str, str] = {}
+        self._head: Any = None
         self.ended = False
 
     @property
@@ -191,39 +208,62 @@ class ChatStream:
 
         Yields:
             What is new in it.
+
+        Raises:
+            IncompleteStreamError: It is no chunk, and may have been a piece of the answer.
         """
-        self._last = chunk
+        if isinstance(chunk, PLAIN):
+            raise self.reply.incomplete(self.text, "what came is no chunk of a chat")
+        if not text(self._head, "model"):
+            self._head = chunk  # those of Azure begin with one that is about the prompt
         for choice in items(chunk, "choices"):
             if getattr(choice, "index", 0):
                 continue  # of several choices the first one counts
             delta = getattr(choice, "delta", None)
-            if piece := text(delta, "content"):
+            piece = words(delta, "content")
+            if piece is None:
+                raise self.reply.incomplete(self.text, "a piece of the answer is no text")
+            if piece:
                 self._pieces.append(piece)
                 yield TextEvent(piece)
-            if text(delta, "refusal"):
-                self._refused = True
+            self._keep(delta)
             for call in items(delta, "tool_calls"):
                 yield from self._feed_call(call)
             if reason := text(choice, "finish_reason"):
-                self._reason = reason
-                self.ended = True
-        usage = usage_of(getattr(chunk, "usage", None))
+                first, self.ended, self._reason = not self.ended, True, reason
+                yield from self._feed_custom() if first else ()
+        counted = getattr(chunk, "usage", None)
+        usage = usage_of(counted)
         if usage is not None:
-            self._usage = usage
+            self._usage, self._counted = usage, counted
             yield UsageEvent(usage)
 
+    def _keep(self, delta: Any) -> None:
+        """What is said beside the text: a refusal, and the thoughts that some servers send."""
+        more = getattr(delta, "model_extra", None) or {}
+        for name, piece in (("refusal", getattr(delta, "refusal", None)), *more.items()):
+            if isinstance(piece, str) and piece:
+                self._more[name] = self._more.get(name, "") + piece
+
     def _feed_call(self, piece: Any) -> Iterator[ToolCallEvent]:
-        id, name, arguments = _written(piece)
+        id, name, arguments = _pieces_of(piece)
         index = getattr(piece, "index", None)
         call = next((each for each in reversed(self._calls) if index in (each.index, None)), None)
         # Some servers number all calls alike, or not at all: then another id with a name begins another call.
         if call is None or (id and name and id != call.id):
-            call = _Call(index, len(self._calls), id, name)
+            call = _Call(index, len(self._calls), id, name, custom=getattr(piece, "custom", None) is not None)
             self._calls.append(call)
             yield ToolCallEvent(call.number, id, name, "")
         if arguments:
             call.pieces.append(arguments)
-            yield ToolCallEvent(call.number, call.id, call.name, arguments)
+            if not call.custom:
+                yield ToolCallEvent(call.number, call.id, call.name, arguments)
+
+    def _feed_custom(self) -> Iterator[ToolCallEvent]:
+        """What a tool that takes no JSON is given can be told as JSON only once it is whole."""
+        for call in self._calls:
+            if call.custom:
+                yield ToolCallEvent(call.number, call.id, call.name, call.arguments)
 
     def finish(self) -> EndEvent:
         """Say what it all was, when the stream is over.
@@ -235,32 +275,62 @@ class ChatStream:
         """
         if not self.ended:
             raise self.reply.incomplete(self.text, "the stream ended without a finish_reason")
-        calls = [(call.id, call.name, "".join(call.pieces)) for call in self._calls]
-        reason = _reason(self._reason, refused=self._refused, called=bool(calls))
-        message = _finished(self.reply, self._request, self.text, reason, calls, self._usage, self._last)
-        return EndEvent(message)
+        calls = [(call.id, call.name, call.arguments) for call in self._calls]
+        reason = _reason(self._reason, refused="refusal" in self._more, called=bool(calls))
+        return EndEvent(_finished(self.reply, self._request, self.text, reason, calls, self._usage, self._head))
+
+    def document(self) -> dict[str, Any]:
+        """The completion that the same answer would have been in one piece, as far as the chunks tell."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text or None, "refusal": None, **self._more}
+        if self._calls:
+            message["tool_calls"] = [call.document() for call in self._calls]
+        head = {name: getattr(self._head, name, None) for name in _HEAD}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._reason}
+        return {**head, "object": "chat.completion", "choices": [choice], "usage": self._counted}
 
 
 class _Call:
     """A call of a tool that is coming in."""
 
-    __slots__ = ("id", "index", "name", "number", "pieces")
+    __slots__ = ("custom", "id", "index", "name", "number", "pieces")
 
-    def __init__(self, index: object, number: int, id: str, name: str) -> None:
+    def __init__(self, index: object, number: int, id: str, name: str, *, custom: bool) -> None:
         self.index = index
         self.number = number
         self.id = id
         self.name = name
+        self.custom = custom
         self.pieces: list[str] = []
+
+    @property
+    def arguments(self) -> str:
+        whole = "".join(self.pieces)
+        return _as_json(whole) if self.custom else whole
+
+    def document(self) -> dict[str, Any]:
+        whole = "".join(self.pieces)
+        if self.custom:
+            return {"id": self.id, "type": "custom", "custom": {"name": self.name, "input": whole}}
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": whole}}
+
+
+def _pieces_of(call: Any) -> tuple[str, str, str]:
+    """The id, the name and what is given to the tool, of a call or of a piece of one."""
+    custom = getattr(call, "custom", None)
+    if custom is not None:
+        return text(call, "id"), text(custom, "name"), text(custom, "input")
+    function = getattr(call, "function", None)
+    return text(call, "id"), text(function, "name"), text(function, "arguments")
 
 
 def _written(call: Any) -> tuple[str, str, str]:
     """The id, the name and the arguments of a call; what a tool that takes no JSON is given is put into one."""
-    custom = getattr(call, "custom", None)
-    if custom is not None:
-        return text(call, "id"), text(custom, "name"), json.dumps({"input": text(custom, "input")})
-    function = getattr(call, "function", None)
-    return text(call, "id"), text(function, "name"), text(function, "arguments")
+    id, name, given = _pieces_of(call)
+    return id, name, _as_json(given) if getattr(call, "custom", None) is not None else given
+
+
+def _as_json(given: str) -> str:
+    return json.dumps({"input": given}, ensure_ascii=False)
 
 
 def _reason(said: str, *, refused: bool, called: bool) -> FinishReason:

@@ -4,7 +4,8 @@ from typing import Any, Final
 
 from .._messages.sdk import SdkMessage
 from ..errors import ConfigurationError, SdkTransportError
-from .openai_reply import PROVIDER, Reply, checked_model, items, passed_on, text, usage_of
+from .openai_reply import PROVIDER, Reply, checked_model, passed_on, usage_of
+from .reading import items, text
 from .request import SdkRequest
 
 WANTED: Final = "embeddings"

@@ -1,17 +1,14 @@
-"""What the endpoints of OpenAI have in common: the HTTP side of an answer, errors in it, tokens, calls of tools.
-
-The SDK builds its objects from whatever has come, without checking it: so every field may be missing or of another
-type than its annotation says, and is looked at before it is used.
-"""
+"""What the endpoints of OpenAI have in common: the HTTP side of an answer, errors in it, tokens, calls of tools."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from .._messages.sdk import FinishReason, ToolCall
 from .._messages.usage import Usage
 from ..errors import ConfigurationError, DeserializationError, IncompleteStreamError, SdkTransportError
 from .failures import translate
+from .reading import count
 from .request import SdkRequest
 from .settings import hidden
 from .unexpected import unexpected
@@ -52,7 +49,7 @@ class Reply:
             raise self.unexpected(wanted)
         try:
             return self.raw.parse()
-        except ValueError as error:  # of json, and of the SDK where it was told to be strict
+        except (ValueError, RecursionError) as error:  # of json, and of the SDK where it was told to be strict
             raise self.unexpected(wanted) from error
 
     @property
@@ -183,29 +180,12 @@ def usage_of(usage: Any) -> Usage | None:
     sent = getattr(usage, "prompt_tokens_details", None) or getattr(usage, "input_tokens_details", None)
     said = getattr(usage, "completion_tokens_details", None) or getattr(usage, "output_tokens_details", None)
     return Usage(
-        input_tokens=_count(usage, "prompt_tokens") or _count(usage, "input_tokens"),
-        output_tokens=_count(usage, "completion_tokens") or _count(usage, "output_tokens"),
-        cached_tokens=_count(sent, "cached_tokens"),
-        cache_write_tokens=_count(sent, "cache_write_tokens"),
-        reasoning_tokens=_count(said, "reasoning_tokens"),
+        input_tokens=count(usage, "prompt_tokens") or count(usage, "input_tokens"),
+        output_tokens=count(usage, "completion_tokens") or count(usage, "output_tokens"),
+        cached_tokens=count(sent, "cached_tokens"),
+        cache_write_tokens=count(sent, "cache_write_tokens"),
+        reasoning_tokens=count(said, "reasoning_tokens"),
     )
-
-
-def _count(thing: object, name: str) -> int:
-    found = getattr(thing, name, None)
-    return found if isinstance(found, int) else 0
-
-
-def items(thing: object, name: str) -> Sequence[Any]:
-    """A list in an object of the SDK; empty if there is none."""
-    found = getattr(thing, name, None)
-    return found if isinstance(found, list) else ()
-
-
-def text(thing: object, name: str) -> str:
-    """A text in an object of the SDK; empty if there is none."""
-    found = getattr(thing, name, None)
-    return found if isinstance(found, str) else ""
 
 
 def tool_call(id: str, name: str, arguments: str, reply: Reply, *, cut: bool) -> ToolCall:

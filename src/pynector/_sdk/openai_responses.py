@@ -1,14 +1,15 @@
 """The responses API of OpenAI: what is sent, and what its answers mean."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from .._messages.sdk import FinishReason, SdkMessage
 from ..errors import ConfigurationError
 from .events import EndEvent, StreamEvent, TextEvent, ToolCallEvent, UsageEvent
-from .openai_chat import named_schema
-from .openai_reply import Reply, checked_model, items, parsed_as, passed_on, text, told, tool_call, usage_of
+from .openai_chat import kind_of, named_schema
+from .openai_reply import Reply, checked_model, parsed_as, passed_on, told, tool_call, usage_of
+from .reading import PLAIN, count, items, text, words
 from .request import SdkRequest, Tool
 from .schema import ResponseFormat
 from .turns import Image, Raw, Turn
@@ -24,6 +25,8 @@ def arguments_of(request: SdkRequest) -> dict[str, Any]:
     """
     if request.stop:
         raise ConfigurationError('stop: the responses API of OpenAI has none; use api="chat"')
+    if any(turn.name for turn in request.turns):
+        raise ConfigurationError('messages: the responses API of OpenAI has no `name` in them; use api="chat"')
     arguments: dict[str, Any] = {
         "model": checked_model(request),
         "input": [item for turn in request.turns for item in _items(turn)],
@@ -39,7 +42,7 @@ def arguments_of(request: SdkRequest) -> dict[str, Any]:
     if request.tools:
         arguments["tools"] = [_tool(tool) for tool in request.tools]
     if request.tool_choice is not None:
-        arguments["tool_choice"] = _choice(request.tool_choice)
+        arguments["tool_choice"] = _choice(request.tool_choice, request)
     if request.response_format is not None:
         arguments["text"] = {"format": _format(request.response_format)}
     return {**arguments, **passed_on(request)}
@@ -69,15 +72,17 @@ def _part(part: str | Image | Raw, kind: str) -> dict[str, Any]:
         case str():
             return {"type": kind, "text": part}
         case Image():
-            return {"type": "input_image", "image_url": part.data_url, "detail": "auto"}
+            return {"type": "input_image", "image_url": part.data_url, "detail": part.detail or "auto"}
         case Raw():
             return part.part
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
     if tool.raw is not None:
-        return dict(tool.raw)
-    flat: dict[str, Any] = {"type": "function", "name": tool.name, "parameters": tool.parameters}
+        # In the other API its fields are in an object of their own.
+        inner = tool.raw.get("custom") if tool.is_custom else None
+        return {"type": "custom", **inner} if isinstance(inner, Mapping) else dict(tool.raw)
+    flat: dict[str, Any] = {**tool.extra, "type": "function", "name": tool.name, "parameters": tool.parameters}
     if tool.description is not None:
         flat["description"] = tool.description
     if tool.strict is not None:
@@ -85,8 +90,10 @@ def _tool(tool: Tool) -> dict[str, Any]:
     return flat
 
 
-def _choice(choice: str) -> str | dict[str, Any]:
-    return choice if choice in ("auto", "none", "required") else {"type": "function", "name": choice}
+def _choice(choice: str, request: SdkRequest) -> str | dict[str, Any]:
+    if choice in ("auto", "none", "required"):
+        return choice
+    return {"type": kind_of(choice, request), "name": choice}
 
 
 def _format(wanted: ResponseFormat) -> dict[str, Any]:
@@ -126,7 +133,7 @@ class ResponsesStream:
         self.reply = reply
         self._request = request
         self._pieces: list[str] = []
-        self._calls: dict[object, _Call] = {}
+        self._calls: dict[int, _Call] = {}
         self._final: Any = None
         self.ended = False
 
@@ -147,18 +154,25 @@ class ResponsesStream:
         Raises:
             SdkTransportError: It tells that the response has failed.
         """
+        if isinstance(event, PLAIN):
+            raise self.reply.incomplete(self.text, "an event is not one of the API")
         match getattr(event, "type", None):
             case "response.output_text.delta":
-                if piece := text(event, "delta"):
+                piece = words(event, "delta")
+                if piece is None:
+                    raise self.reply.incomplete(self.text, "a piece of the answer is no text")
+                if piece:
                     self._pieces.append(piece)
                     yield TextEvent(piece)
             case "response.output_item.added":
                 yield from self._feed_item(event)
+            case "response.output_item.done":
+                yield from self._feed_custom(event)
             case "response.function_call_arguments.delta":
                 yield from self._feed_arguments(event, text(event, "delta"))
             case "response.function_call_arguments.done":
                 # All of them once more; some servers send nothing before.
-                call = self._calls.get(getattr(event, "output_index", None))
+                call = self._calls.get(count(event, "output_index"))
                 if call is not None and not call.begun:
                     yield from self._feed_arguments(event, text(event, "arguments"))
             case "response.completed" | "response.incomplete":
@@ -176,12 +190,21 @@ class ResponsesStream:
         item = getattr(event, "item", None)
         if getattr(item, "type", None) == "function_call":
             call = _Call(len(self._calls), text(item, "call_id"), text(item, "name"))
-            self._calls[getattr(event, "output_index", None)] = call
+            self._calls[count(event, "output_index")] = call
             yield ToolCallEvent(call.number, call.id, call.name, "")
             yield from self._feed_arguments(event, text(item, "arguments"))
 
+    def _feed_custom(self, event: Any) -> Iterator[ToolCallEvent]:
+        """What a tool that takes no JSON is given can be told as JSON only once it is whole."""
+        item = getattr(event, "item", None)
+        if getattr(item, "type", None) == "custom_tool_call":
+            call = _Call(len(self._calls), text(item, "call_id"), text(item, "name"))
+            self._calls[count(event, "output_index")] = call
+            yield ToolCallEvent(call.number, call.id, call.name, "")
+            yield from self._feed_arguments(event, json.dumps({"input": text(item, "input")}))
+
     def _feed_arguments(self, event: Any, piece: str) -> Iterator[ToolCallEvent]:
-        call = self._calls.get(getattr(event, "output_index", None))
+        call = self._calls.get(count(event, "output_index"))
         if call is not None and piece:
             call.begun = True
             yield ToolCallEvent(call.number, call.id, call.name, piece)

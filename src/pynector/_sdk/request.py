@@ -31,6 +31,7 @@ REQUEST_FIELDS: Final = frozenset(
 
 _ASKING: Final = ("prompt", "messages", "input")
 _CHOICES: Final = ("auto", "none", "required")
+_OF_TOOLS: Final = frozenset({"type", "name", "description", "parameters", "input_schema", "strict", "function"})
 
 
 class Tool:
@@ -41,7 +42,8 @@ class Tool:
         description: What it is for.
         parameters: The JSON schema of its arguments.
         strict: Whether the provider must keep to that in every detail; None to leave it to the provider.
-        raw: A tool of the provider's own, which is sent as it is; the rest is empty then.
+        raw: A tool of the provider's own, which is sent as it is; of the rest there is the name alone then.
+        extra: What only the provider knows of it, sent beside the rest as it is.
 
     Attributes:
         name: As given.
@@ -49,9 +51,10 @@ class Tool:
         parameters: As given.
         strict: As given.
         raw: As given.
+        extra: As given.
     """
 
-    __slots__ = ("description", "name", "parameters", "raw", "strict")
+    __slots__ = ("description", "extra", "name", "parameters", "raw", "strict")
 
     def __init__(
         self,
@@ -60,12 +63,19 @@ class Tool:
         parameters: Mapping[str, Any] | None = None,
         strict: bool | None = None,
         raw: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.description = description
         self.parameters: dict[str, Any] = dict(parameters or {"type": "object", "properties": {}})
         self.strict = strict
         self.raw = raw
+        self.extra: dict[str, Any] = dict(extra or {})
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether it is one of those of OpenAI that are given a text, and no JSON."""
+        return self.raw is not None and self.raw.get("type") == "custom"
 
 
 class SdkRequest:
@@ -82,7 +92,8 @@ class SdkRequest:
         top_p: How many of the likely words are looked at, from 0 to 1; None likewise.
         stop: Texts that end the answer.
         tools: What the model may call.
-        tool_choice: `auto`, `none`, `required`, or the name of the one tool that it must call; None for the provider's.
+        tool_choice: `auto`, `none`, `required`, or the name of the one tool that it must call; None for the provider's,
+            and where there are no tools.
         response_format: What the answer must look like.
         extra: What only this provider knows: put into the request as it is, over all else.
         headers: Headers for this request.
@@ -116,9 +127,14 @@ class SdkRequest:
         self.top_p = _number("top_p", fields.get("top_p"))
         self.stop = _stop(fields.get("stop"))
         self.tools = _tools(fields.get("tools"))
-        self.tool_choice = _choice(fields.get("tool_choice"), self.tools)
-        self.response_format = ResponseFormat.of(fields.get("response_format"))
         self.extra = _mapping("extra", fields.get("extra"))
+        self.tool_choice = _choice(fields.get("tool_choice"), self.tools)
+        if self.tool_choice is not None and not (self.tools or "tools" in self.extra or fields.get("input")):
+            # Without tools it is an error for the providers, also where it says nothing.
+            if self.tool_choice == "required":
+                raise ConfigurationError("tool_choice='required' needs tools: give tools=")
+            self.tool_choice = None
+        self.response_format = ResponseFormat.of(fields.get("response_format"))
         self.headers = _headers(fields.get("headers"))
         self.input: tuple[str, ...] | None = None
         self.turns: tuple[Turn, ...] = ()
@@ -258,26 +274,38 @@ def _tools(given: object) -> tuple[Tool, ...]:
 
 def _tool(given: object, number: int) -> Tool:
     """A tool in our words, or in those of OpenAI or Anthropic: they are easy to tell apart."""
+    where = f"tools[{number}]"
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"tools[{number}]: expected a mapping, got {type(given).__name__}")
-    body: Any = given
-    if given.get("type", "function") != "function" and given.get("type") != "custom":
-        return Tool("", raw=given)
-    if isinstance(given.get("function"), Mapping):
-        body = given["function"]
+        raise ConfigurationError(f"{where}: expected a mapping, got {type(given).__name__}")
+    kind = given.get("type", "function")
+    # Anthropic calls those `custom` that OpenAI calls functions, and OpenAI those that take no JSON.
+    if kind != "function" and not (kind == "custom" and "input_schema" in given):
+        inner = given.get("custom")
+        name = inner.get("name") if isinstance(inner, Mapping) else given.get("name")
+        return Tool(name if isinstance(name, str) else "", raw=given)
+    nested = given.get("function")
+    body: Mapping[str, Any] = nested if isinstance(nested, Mapping) else given
     parameters = body.get("parameters", body.get("input_schema"))
-    name = body.get("name")
+    name, strict = body.get("name"), body.get("strict")
     if not isinstance(name, str) or not name or not isinstance(parameters, Mapping | None):
-        raise ConfigurationError(
-            f'tools[{number}]: give {{"name": ..., "description": ..., "parameters": a JSON schema}}'
-        )
-    return Tool(name, _text(f"tools[{number}].description", body.get("description")), parameters, body.get("strict"))
+        raise ConfigurationError(f'{where}: give {{"name": ..., "description": ..., "parameters": a JSON schema}}')
+    if not isinstance(strict, bool | None):
+        raise ConfigurationError(f"{where}.strict: {strict!r:.80} is not accepted; give True or False")
+    more = {key: value for each in (given, body) for key, value in each.items() if key not in _OF_TOOLS}
+    if more and body is given and "input_schema" not in given and "type" not in given:
+        check_names(f"{where} key", more, _OF_TOOLS - {"function", "input_schema", "type"})
+    return Tool(name, _text(f"{where}.description", body.get("description")), parameters, strict, extra=more)
 
 
 def _choice(given: object, tools: Sequence[Tool]) -> str | None:
     if given is None:
         return None
     if isinstance(given, Mapping):
+        unknown = [key for key in given if key not in ("type", "name", "function")]
+        if unknown:
+            raise ConfigurationError(
+                f"tool_choice: {unknown[0]!r:.80} is only for one provider: give the whole tool_choice in `extra`"
+            )
         function = given.get("function")
         given = function.get("name") if isinstance(function, Mapping) else given.get("name", given.get("type"))
         given = {"any": "required"}.get(str(given), given)

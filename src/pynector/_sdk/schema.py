@@ -9,6 +9,27 @@ from ..errors import ConfigurationError, DeserializationError
 
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
+# What Anthropic takes, as its own SDK has it (`anthropic.transform_schema`), and from its documentation of structured
+# outputs; anything else in a schema is refused there.
+_TAKEN: Final = frozenset(
+    {
+        "$ref",
+        "type",
+        "enum",
+        "const",
+        "title",
+        "description",
+        "default",
+        "required",
+        "additionalProperties",
+    }
+)
+_NAMED: Final = ("$defs", "definitions", "properties")
+_CHOICES: Final = ("anyOf", "oneOf", "allOf")
+_FORMATS: Final = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
+)
+
 
 class ResponseFormat:
     """A JSON schema for the answer.
@@ -90,6 +111,10 @@ class ResponseFormat:
         """The schema with `additionalProperties: false` in every object that does not say: providers ask for it."""
         return {} if self.schema is None else _closed(self.schema)
 
+    def bare_schema(self) -> dict[str, Any]:
+        """The schema as Anthropic takes it: closed, and what it does not take is told to the model in words."""
+        return {} if self.schema is None else _bare(self.schema)
+
 
 def _name(text: str) -> str:
     """A name as OpenAI takes it: letters, digits, underscores and dashes, at most 64."""
@@ -105,3 +130,29 @@ def _closed(schema: Any) -> Any:
     if schema.get("type") == "object" and "properties" in schema:
         closed.setdefault("additionalProperties", False)
     return closed
+
+
+def _bare(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    bare: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name in _NAMED:
+            bare[name] = {key: _bare(each) for key, each in value.items()} if isinstance(value, dict) else value
+        elif name in _CHOICES and isinstance(value, list):
+            bare["anyOf" if name == "oneOf" else name] = [_bare(each) for each in value]
+        elif name == "items":
+            bare[name] = _bare(value)
+        elif name == "additionalProperties" and value is not False:
+            told[name] = value
+        elif name in _TAKEN or (name == "format" and value in _FORMATS) or (name == "minItems" and value in (0, 1)):
+            bare[name] = value
+        elif not name.startswith("$"):
+            told[name] = value
+    if schema.get("type") == "object":
+        bare["additionalProperties"] = False
+    if told:
+        words = json.dumps(told, ensure_ascii=False, default=str)
+        bare["description"] = f"{bare['description']}\n\n{words}" if "description" in bare else words
+    return bare

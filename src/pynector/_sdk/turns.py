@@ -21,14 +21,18 @@ class Image:
         url: Where it is; None if it is here.
         data: It, in base64; empty if it is elsewhere.
         media_type: Of what is here.
+        detail: How closely it is to be looked at, where a provider asks that; None for what the provider says.
     """
 
-    __slots__ = ("data", "media_type", "url")
+    __slots__ = ("data", "detail", "media_type", "url")
 
-    def __init__(self, url: str | None = None, data: str = "", media_type: str = "image/png") -> None:
+    def __init__(
+        self, url: str | None = None, data: str = "", media_type: str = "image/png", detail: str | None = None
+    ) -> None:
         self.url = url
         self.data = data
         self.media_type = media_type
+        self.detail = detail
 
     @property
     def data_url(self) -> str:
@@ -56,9 +60,10 @@ class Turn:
         parts: What it says: texts and pictures.
         tool_calls: What the assistant wants to be called.
         tool_call_id: Which call a tool answers.
+        name: Who of several speakers it is.
     """
 
-    __slots__ = ("parts", "role", "tool_call_id", "tool_calls")
+    __slots__ = ("name", "parts", "role", "tool_call_id", "tool_calls")
 
     def __init__(
         self,
@@ -66,11 +71,13 @@ class Turn:
         parts: tuple[Part, ...],
         tool_calls: tuple[ToolCall, ...] = (),
         tool_call_id: str = "",
+        name: str | None = None,
     ) -> None:
         self.role: Role = role
         self.parts = parts
         self.tool_calls = tool_calls
         self.tool_call_id = tool_call_id
+        self.name = name
 
     @classmethod
     def of_text(cls, role: Role, text: str) -> "Turn":
@@ -119,18 +126,22 @@ def _turn(message: Mapping[str, Any], where: str) -> Turn:
     unknown = next((name for name in message if name not in _KEYS), None)
     if unknown is not None:
         raise ConfigurationError(f"{where}: unknown key {unknown!r:.80}; known are {', '.join(sorted(_KEYS))}")
-    role, content = message.get("role"), message.get("content")
+    role, content, name = message.get("role"), message.get("content"), message.get("name")
+    if not isinstance(name, str | None):
+        raise ConfigurationError(f"{where}.name: expected text, got {type(name).__name__}")
     match role:
         case "user":
-            return Turn("user", _parts(content, where))
+            return Turn("user", _parts(content, where), name=name)
         case "assistant":
             calls = tuple(_call(each, f"{where}.tool_calls") for each in message.get("tool_calls") or ())
-            return Turn("assistant", () if calls and not content else _parts(content, where), calls)
+            if content is None:
+                content = message.get("refusal")  # as it stands in an answer of OpenAI
+            return Turn("assistant", () if calls and not content else _parts(content, where), calls, name=name)
         case "tool":
             call = message.get("tool_call_id")
             if not isinstance(call, str):
                 raise ConfigurationError(f"{where}: give the `tool_call_id` that this answers")
-            return Turn("tool", _parts(content, where), tool_call_id=call)
+            return Turn("tool", _parts(content, where), tool_call_id=call)  # its name stands in the call
     raise ConfigurationError(f"{where}: the role {role!r:.80} is not one of system, user, assistant and tool")
 
 
@@ -153,15 +164,16 @@ def _part(part: object, where: str) -> Part:
             return Raw(part)  # only the provider knows what that means, and without it the request costs more
         case {"type": "text" | "input_text" | "output_text", "text": str(text)}:
             return text
-        case {"type": "image", "url": str(url)} | {"type": "image", "source": {"type": "url", "url": str(url)}}:
+        case {"type": "image", "source": {"type": "url", "url": str(url)}}:
             return _from_url(url)
-        case {"type": "image_url", "image_url": {"url": str(url)}} | {"type": "input_image", "image_url": str(url)}:
-            return _from_url(url)
-        case {"type": "image", "data": bytes(content)}:
-            media_type = part.get("media_type", "image/png")
-            return Image(data=base64.b64encode(content).decode("ascii"), media_type=media_type)
-        case {"type": "image", "data": str(data)}:
-            return Image(data=data, media_type=part.get("media_type", "image/png"))
+        case {"type": "image_url", "image_url": {"url": str(url), **inner}}:
+            return _from_url(url, _text_in(inner, "detail", where))
+        case {"type": "image", "url": str(url)} | {"type": "input_image", "image_url": str(url)}:
+            return _from_url(url, _text_in(part, "detail", where))
+        case {"type": "image", "data": str() | bytes() as data}:
+            encoded = data if isinstance(data, str) else base64.b64encode(data).decode("ascii")
+            media_type = _text_in(part, "media_type", where) or "image/png"
+            return Image(data=encoded, media_type=media_type, detail=_text_in(part, "detail", where))
         case {"type": "image", "source": {"type": "base64", "data": str(data), "media_type": str(media_type)}}:
             return Image(data=data, media_type=media_type)
         case {"type": "text" | "image" | "image_url"}:
@@ -174,11 +186,18 @@ def _part(part: object, where: str) -> Part:
     raise ConfigurationError(f"{where}: a part has a `type`, such as text or image")
 
 
-def _from_url(url: str) -> Image:
+def _from_url(url: str, detail: str | None = None) -> Image:
     head, comma, data = url.partition(",")
     if comma and head.startswith("data:") and head.endswith(";base64"):
-        return Image(data=data, media_type=head.removeprefix("data:").removesuffix(";base64"))
-    return Image(url=url)
+        return Image(data=data, media_type=head.removeprefix("data:").removesuffix(";base64"), detail=detail)
+    return Image(url=url, detail=detail)
+
+
+def _text_in(part: Mapping[Any, Any], name: str, where: str) -> str | None:
+    found = part.get(name)
+    if isinstance(found, str | None):
+        return found
+    raise ConfigurationError(f"{where}.{name}: expected text, got {type(found).__name__}")
 
 
 def _call(call: object, where: str) -> ToolCall:

@@ -86,7 +86,7 @@ class AsyncAnthropicAdapter(AsyncHTTPAdapter):
         if is_document(raw.headers):
             try:
                 answer = await settle(raw.parse())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 cause = error
         if not is_message(answer):
             raise self._unexpected(raw.http_response, "a message") from cause

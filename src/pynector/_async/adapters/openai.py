@@ -131,7 +131,12 @@ class AsyncOpenAIAdapter(AsyncHTTPAdapter):
                     yield event
         finally:
             await (answer.close() if self._own is not None else answer.end())
-        yield reader.finish()
+        end = reader.finish()
+        if isinstance(reader, chat.ChatStream):
+            from .openai_stream import completion_of
+
+            end.message.raw = completion_of(reader)
+        yield end
 
     def _opened(self, reply: Reply, answers_in_chat: bool) -> Any:
         if self._own is not None:

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias, TypeVar
 
 from openai import AsyncStream
-from openai.types.chat import ChatCompletionChunk
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import ResponseStreamEvent
 
 from ..._concurrency.aio.scopes import move_on_after
+from ..._sdk import openai_chat
 from .leftovers import run_out
 
 ChunkT = TypeVar("ChunkT")
@@ -47,6 +48,15 @@ async def _up_to_done(events: AsyncIterator[Any]) -> AsyncIterator[Any]:
                 await run_out(events)
             return
         yield event
+
+
+def completion_of(chunks: openai_chat.ChatStream) -> ChatCompletion:
+    """What a chat would have been in one piece, as the SDK's own object.
+
+    Args:
+        chunks: All that has come of it.
+    """
+    return ChatCompletion.construct(**chunks.document())
 
 
 AsyncChatStream: TypeAlias = AsyncKeptStream[ChatCompletionChunk]

@@ -9,14 +9,11 @@ from typing import Any, ClassVar
 from ..._concurrency.aio.colour import settle
 from ..._concurrency.aio.locks import Mutex
 from ..._config import UNSET, Secret, UnsetType, check_names, resolve
-from ..._http.arguments import KEEPALIVE_EXPIRY, checked_settings
+from ..._http.arguments import KEEPALIVE_EXPIRY, MAX_CONNECTIONS, checked_settings
 from ..._http.settings import CertTypes, VerifyTypes
 from ..._sdk.settings import checked_base_url, checked_client, checked_headers, checked_key, require
 from ...errors import ConfigurationError
 from .base import AsyncSDKAdapter
-
-MAX_CONNECTIONS = 1_000
-"""More than any batch has workers by default: what limits requests is the batch, and nothing waits in here."""
 
 
 class AsyncHTTPAdapter(AsyncSDKAdapter):
@@ -40,7 +37,8 @@ class AsyncHTTPAdapter(AsyncSDKAdapter):
         trust_env: As for the HTTP transport.
         http2: As for the HTTP transport.
         uds: As for the HTTP transport.
-        max_connections: The most connections at once.
+        max_connections: The most connections at once; by default as many as there are requests under way, as it is the
+            batch that limits these.
         **sdk_options: Arguments of the SDK's own client, those that `sdk_arguments` names.
 
     Raises:

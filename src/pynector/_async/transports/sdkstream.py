@@ -1,7 +1,7 @@
 """The answer of a language model that is read piece by piece."""
 
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +16,7 @@ from ..._policies.retry import Failure, RetryPolicy
 from ..._sdk.events import EndEvent, StreamEvent, TextEvent, ToolCallEvent, UsageEvent
 from ..._sdk.request import SdkRequest
 from ..._telemetry.operation import Generation, Operation
-from ...errors import ClosedError, IncompleteStreamError, TimeoutError
+from ...errors import ClosedError, IncompleteStreamError, TimeoutError, TransportError
 from ..adapters.base import AsyncSDKAdapter, misbehaving
 from ..adapters.sending import Sending, sending
 from ..attempts import Record, run_attempts
@@ -95,6 +95,24 @@ def _generator_of(adapter: AsyncSDKAdapter, prepared: SdkRequest) -> AsyncGenera
     raise misbehaving(adapter, "stream", events, "async generator")
 
 
+class _Events:
+    """No generator: whoever breaks out of a loop over it leaves nothing behind that event loops complain of."""
+
+    __slots__ = ("_take",)
+
+    def __init__(self, take: Callable[[], Awaitable[StreamEvent | None]]) -> None:
+        self._take = take
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        event = await self._take()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+
 class AsyncSdkStream(ColourGuard):
     """The answer of a language model, as it is written. Entering sends the request; leaving closes the answer.
 
@@ -128,7 +146,9 @@ class AsyncSdkStream(ColourGuard):
         "_operation",
         "_options",
         "_pieces",
+        "_record",
         "_request",
+        "_started",
         "_timeout",
         "_transport",
         "message",
@@ -162,6 +182,8 @@ class AsyncSdkStream(ColourGuard):
         self._first: StreamEvent | None = None
         self._pieces: list[str] = []
         self._request: SdkRequest | None = None
+        self._record = Record()
+        self._started = 0.0
         self._ended = False
         self.usage: Usage | None = None
         self.message: SdkMessage | None = None
@@ -182,9 +204,10 @@ class AsyncSdkStream(ColourGuard):
         idempotency_key = self._how[1]
         opening = _Opening(self._transport, self._adapter)
         prepared = self._request = opening.prepare(self._data, self._options, idempotency_key=idempotency_key)
+        self._started = current_time()
         if self._timeout is not None:
-            self._deadline = current_time() + self._timeout
-        record = Record()
+            self._deadline = self._started + self._timeout
+        record = self._record
         if self._begin is not None:
             self._operation = self._begin(prepared, record)
         opened = await begun(self._operation, self._send, opening, prepared, record)
@@ -225,7 +248,7 @@ class AsyncSdkStream(ColourGuard):
                 return event.text
         raise StopAsyncIteration
 
-    async def events(self) -> AsyncGenerator[StreamEvent, None]:
+    def events(self) -> AsyncIterator[StreamEvent]:
         """All that comes: text, calls of tools, usage, and at the end an `EndEvent` with the whole message.
 
         Raises:
@@ -234,8 +257,7 @@ class AsyncSdkStream(ColourGuard):
             TimeoutError: The timeout has passed.
         """
         self._open()
-        while (event := await self._next()) is not None:
-            yield event
+        return _Events(self._next)
 
     async def read(self) -> SdkMessage:
         """Read to the end, and return the whole message."""
@@ -292,15 +314,22 @@ class AsyncSdkStream(ColourGuard):
                 return await anext(events)
         except StopAsyncIteration:
             self._ended = True
-            raise IncompleteStreamError(
+            error: Exception = IncompleteStreamError(
                 "the stream ended without its end marker", partial=self.text, provider=self._adapter.provider
-            ) from None
+            )
+            raise self._counted(error) from None
         except Exception as exc:
             self._ended = True
-            error = self._adapter.translate_error(exc)
+            error = self._counted(self._adapter.translate_error(exc))
             raise error from error.__cause__ or (None if error is exc else exc)
         self._ended = True
         raise self._timed_out()
+
+    def _counted(self, error: Exception) -> Exception:
+        """An error in the middle, with what the retry loop puts on those before."""
+        if isinstance(error, TransportError):
+            error.attempts, error.elapsed = self._record.attempts, current_time() - self._started
+        return error
 
     def _timed_out(self) -> TimeoutError:
         return TimeoutError(f"not read to its end within {self._timeout or 0:.6g} s: {self._request}")

@@ -87,7 +87,7 @@ class AnthropicAdapter(HTTPAdapter):
         if is_document(raw.headers):
             try:
                 answer = settle(raw.parse())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 cause = error
         if not is_message(answer):
             raise self._unexpected(raw.http_response, "a message") from cause

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias, TypeVar
 
 from openai import Stream
-from openai.types.chat import ChatCompletionChunk
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import ResponseStreamEvent
 
 from ..._concurrency.threads.scopes import move_on_after
+from ..._sdk import openai_chat
 from .leftovers import run_out
 
 ChunkT = TypeVar("ChunkT")
@@ -48,6 +49,15 @@ def _up_to_done(events: Iterator[Any]) -> Iterator[Any]:
                 run_out(events)
             return
         yield event
+
+
+def completion_of(chunks: openai_chat.ChatStream) -> ChatCompletion:
+    """What a chat would have been in one piece, as the SDK's own object.
+
+    Args:
+        chunks: All that has come of it.
+    """
+    return ChatCompletion.construct(**chunks.document())
 
 
 ChatStream: TypeAlias = KeptStream[ChatCompletionChunk]

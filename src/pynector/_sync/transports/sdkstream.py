@@ -2,7 +2,7 @@
 """The answer of a language model that is read piece by piece."""
 
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +17,7 @@ from ..._policies.retry import Failure, RetryPolicy
 from ..._sdk.events import EndEvent, StreamEvent, TextEvent, ToolCallEvent, UsageEvent
 from ..._sdk.request import SdkRequest
 from ..._telemetry.operation import Generation, Operation
-from ...errors import ClosedError, IncompleteStreamError, TimeoutError
+from ...errors import ClosedError, IncompleteStreamError, TimeoutError, TransportError
 from ..adapters.base import SDKAdapter, misbehaving
 from ..adapters.sending import Sending, sending
 from ..attempts import Record, run_attempts
@@ -96,6 +96,24 @@ def _generator_of(adapter: SDKAdapter, prepared: SdkRequest) -> Generator[Stream
     raise misbehaving(adapter, "stream", events, "generator")
 
 
+class _Events:
+    """No generator: whoever breaks out of a loop over it leaves nothing behind that event loops complain of."""
+
+    __slots__ = ("_take",)
+
+    def __init__(self, take: Callable[[], StreamEvent | None]) -> None:
+        self._take = take
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> StreamEvent:
+        event = self._take()
+        if event is None:
+            raise StopIteration
+        return event
+
+
 class SdkStream(ColourGuard):
     """The answer of a language model, as it is written. Entering sends the request; leaving closes the answer.
 
@@ -129,7 +147,9 @@ class SdkStream(ColourGuard):
         "_operation",
         "_options",
         "_pieces",
+        "_record",
         "_request",
+        "_started",
         "_timeout",
         "_transport",
         "message",
@@ -163,6 +183,8 @@ class SdkStream(ColourGuard):
         self._first: StreamEvent | None = None
         self._pieces: list[str] = []
         self._request: SdkRequest | None = None
+        self._record = Record()
+        self._started = 0.0
         self._ended = False
         self.usage: Usage | None = None
         self.message: SdkMessage | None = None
@@ -183,9 +205,10 @@ class SdkStream(ColourGuard):
         idempotency_key = self._how[1]
         opening = _Opening(self._transport, self._adapter)
         prepared = self._request = opening.prepare(self._data, self._options, idempotency_key=idempotency_key)
+        self._started = current_time()
         if self._timeout is not None:
-            self._deadline = current_time() + self._timeout
-        record = Record()
+            self._deadline = self._started + self._timeout
+        record = self._record
         if self._begin is not None:
             self._operation = self._begin(prepared, record)
         opened = begun(self._operation, self._send, opening, prepared, record)
@@ -226,7 +249,7 @@ class SdkStream(ColourGuard):
                 return event.text
         raise StopIteration
 
-    def events(self) -> Generator[StreamEvent, None, None]:
+    def events(self) -> Iterator[StreamEvent]:
         """All that comes: text, calls of tools, usage, and at the end an `EndEvent` with the whole message.
 
         Raises:
@@ -235,8 +258,7 @@ class SdkStream(ColourGuard):
             TimeoutError: The timeout has passed.
         """
         self._open()
-        while (event := self._next()) is not None:
-            yield event
+        return _Events(self._next)
 
     def read(self) -> SdkMessage:
         """Read to the end, and return the whole message."""
@@ -293,15 +315,22 @@ class SdkStream(ColourGuard):
                 return next(events)
         except StopIteration:
             self._ended = True
-            raise IncompleteStreamError(
+            error: Exception = IncompleteStreamError(
                 "the stream ended without its end marker", partial=self.text, provider=self._adapter.provider
-            ) from None
+            )
+            raise self._counted(error) from None
         except Exception as exc:
             self._ended = True
-            error = self._adapter.translate_error(exc)
+            error = self._counted(self._adapter.translate_error(exc))
             raise error from error.__cause__ or (None if error is exc else exc)
         self._ended = True
         raise self._timed_out()
+
+    def _counted(self, error: Exception) -> Exception:
+        """An error in the middle, with what the retry loop puts on those before."""
+        if isinstance(error, TransportError):
+            error.attempts, error.elapsed = self._record.attempts, current_time() - self._started
+        return error
 
     def _timed_out(self) -> TimeoutError:
         return TimeoutError(f"not read to its end within {self._timeout or 0:.6g} s: {self._request}")
