@@ -326,6 +326,8 @@ def test_many_at_once_on_few_connections(provider: ProviderServer, no_leaks: Non
     assert [result.text for result in results] == [f"echo: item {n}" for n in range(300)]
     # An SDK's own client opens 100 at most, or 1,000; here it is one for each worker.
     assert provider.server.connections.total - before <= 150
+    # However many those are.
+    assert client._transport.adapter._settings.max_connections >= 100_000
 
 
 @pytest.mark.parametrize("name", ["openai", pytest.param("anthropic", marks=pytest.mark.full)])

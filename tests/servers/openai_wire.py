@@ -8,6 +8,7 @@ package.
 import base64
 import struct
 import zlib
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from servers.provider import (
@@ -27,6 +28,7 @@ from servers.provider import (
     as_text,
     as_texts,
     count_words,
+    encode,
     event,
     split,
 )
@@ -209,14 +211,33 @@ def _chunks(received: Received, said: Answer) -> list[bytes]:
         "system_fingerprint": "fp_of_the_tests",
     }
     usage: Json = {"usage": None} if with_usage else {}
+    pad = _padding(received)
     ends: list[str | None] = [None] * (len(deltas) + 1)
     events = [
-        event({**chunk, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": end}], **usage})
+        event(
+            {
+                **chunk,
+                "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": end}],
+                **usage,
+                **pad(delta),
+            }
+        )
         for delta, end in zip([first, *deltas, {}], [*ends, _FINISH[said.end]], strict=True)
     ]
     if with_usage:
         events.append(event({**chunk, "choices": [], "usage": _chat_usage(said)}))
     return [*events, b"data: [DONE]\n\n"]
+
+
+def _choice(delta: Json, end: str | None) -> Json:
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": end}
+
+
+def _padding(received: Received) -> Callable[[object], Json]:
+    """What hides how long a piece is, unless the request says otherwise: `stream_options`, `include_obfuscation`."""
+    if as_map(received.body.get("stream_options")).get("include_obfuscation") is False:
+        return lambda _: {}
+    return lambda piece: {"obfuscation": "AbCdEfGhIjKlMnOp"[len(encode(piece)) % 16 :]}
 
 
 def _chat_usage(said: Answer) -> Json:
@@ -317,6 +338,7 @@ def _response_events(received: Received, said: Answer) -> list[bytes]:
         {"type": f"response.{status}", "response": _started(received, "in_progress")}
         for status in ("created", "in_progress")
     ]
+    pad = _padding(received)
     for index, item in enumerate(_items(received, said)):
         place: Json = {"item_id": item["id"], "output_index": index}
         empty: Json = {"arguments": ""} if said.calls else {"content": []}
@@ -329,13 +351,14 @@ def _response_events(received: Received, said: Answer) -> list[bytes]:
         )
         if said.calls:
             arguments, name = said.calls[index].arguments, "response.function_call_arguments"
-            out += [{"type": f"{name}.delta", **place, "delta": piece} for piece in split(arguments)]
+            out += [{"type": f"{name}.delta", **place, "delta": piece, **pad(piece)} for piece in split(arguments)]
             out.append({"type": f"{name}.done", **place, "arguments": arguments})
         else:
             place["content_index"] = 0
             part, name = as_map(as_list(item["content"])[0]), "response.output_text"
             out.append({"type": "response.content_part.added", **place, "part": {**part, "text": ""}})
-            out += [{"type": f"{name}.delta", **place, "delta": piece, "logprobs": []} for piece in said.pieces]
+            for piece in said.pieces:
+                out.append({"type": f"{name}.delta", **place, "delta": piece, "logprobs": [], **pad(piece)})
             out.append({"type": f"{name}.done", **place, "text": said.text, "logprobs": []})
             out.append({"type": "response.content_part.done", **place, "part": part})
         out.append({"type": "response.output_item.done", "output_index": index, "item": item})

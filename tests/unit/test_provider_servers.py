@@ -14,15 +14,15 @@ import anyio
 import httpx2
 import openai
 import pytest
-from anthropic.types import Message
-from openai.types.chat import ChatCompletion
-from openai.types.responses import Response
-from pydantic import BaseModel
+from anthropic.types import Message, RawMessageStreamEvent
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import BaseModel, TypeAdapter
 
 from pynector.testing import LocalServer
 from servers.anthropic_wire import AnthropicApp
 from servers.openai_wire import OpenAIApp, embedding
-from servers.provider import FAULTS, ProviderApp, fitting
+from servers.provider import FAULTS, ProviderApp, Received, fitting
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -264,6 +264,62 @@ def test_json_fits_the_schema(gpt: openai.OpenAI, claude: anthropic.Anthropic) -
 )
 def test_values_that_fit(schema: dict[str, object], value: object) -> None:
     assert fitting(schema, "abc") == value
+
+
+# Every field of every answer.
+
+
+def unknown(thing: object, path: str = "") -> Iterator[str]:
+    """Fields that the types of an SDK do not have."""
+    if isinstance(thing, list):
+        for each in thing:
+            yield from unknown(each, path)
+    elif isinstance(thing, BaseModel):
+        yield from (f"{path}.{name}" for name in thing.model_extra or ())
+        for name in type(thing).model_fields:
+            yield from unknown(getattr(thing, name), f"{path}.{name}")
+
+
+def checked(kind: Any, document: object) -> set[str]:
+    """Check a document against a type of an SDK, strictly, as the SDK itself does not; return what it does not have."""
+    return set(unknown(TypeAdapter(kind).validate_python(document, strict=False)))
+
+
+def sent(events: list[bytes]) -> list[Any]:
+    return [json.loads(each.partition(b"data: ")[2]) for each in events if b"[DONE]" not in each]
+
+
+@of_newer_sdks
+@pytest.mark.parametrize("text", ["one two three", "call weather Lyon; call weather Rome"])
+@pytest.mark.parametrize("limit", [{}, {"max_tokens": 2}], ids=["whole", "cut"])
+def test_all_fields_are_those_of_the_sdks(apps: Apps, text: str, limit: dict[str, Any]) -> None:
+    gpt, claude = apps
+
+    def received(app: ProviderApp, path: str, tool: Any, **more: Any) -> Received:
+        body = {"model": "any", "messages": user(text), "tools": [tool], **limit, **more}
+        return Received(1, path, {}, body, app.text_of(path, body), 0.0)
+
+    chatted = received(gpt, "/chat/completions", {"type": "function", "function": TOOL})
+    assert not checked(ChatCompletion, gpt.document(chatted))
+    counted = received(gpt, "/chat/completions", CLAUDE_TOOL, stream_options={"include_usage": True})
+    chunks = [*sent(gpt.events(chatted)), *sent(gpt.events(counted))]
+    assert not set().union(*(checked(ChatCompletionChunk, each) for each in chunks))
+    answered = received(gpt, "/responses", {"type": "function", "strict": False, **TOOL}, input=text)
+    # These are in the API reference, and not in the types.
+    assert checked(Response, gpt.document(answered)) == {".store"}
+    events = set().union(*(checked(ResponseStreamEvent, each) for each in sent(gpt.events(answered))))
+    assert events == {".response.store", ".obfuscation"}
+    told = received(claude, "/messages", CLAUDE_TOOL)
+    assert not checked(Message, claude.document(told))
+    parts = [each for each in sent(claude.events(told)) if each != {"type": "ping"}]
+    assert not set().union(*(checked(RawMessageStreamEvent, each) for each in parts))
+
+
+def test_padding_can_be_switched_off(gpt: openai.OpenAI) -> None:
+    options = {"stream": True, "stream_options": {"include_obfuscation": False}}
+    assert all("obfuscation" in chunk.to_dict() for chunk in chat(gpt, "hello", stream=True))
+    for ask in (chat, respond):
+        assert not any("obfuscation" in chunk.to_dict() for chunk in ask(gpt, "hello", **options))
 
 
 # Streams.
