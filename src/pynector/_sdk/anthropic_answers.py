@@ -163,7 +163,7 @@ class _Block:
 
     def __init__(self, made: Any, call: int | None) -> None:
         self.made = made
-        self.kind = getattr(made, "type", None)
+        self.kind = text(made, "type")
         self.call = call
         first = text(made, self.kind) if self.kind in ("text", "thinking") else ""
         self.pieces: list[str] = [first] if first else []
