@@ -247,7 +247,7 @@ class Passage:
             if limiter is not None and self._ticket is not None:
                 limiter.settle(self._ticket, now, tokens=total, output_tokens=output, sent=sent)
                 if limiter.limit.learn_headers:
-                    headers = _headers(answer if error is None else getattr(error, "response", None))
+                    headers = _headers(answer if error is None else _response(error))
                     with suppress(Exception):  # who knows what the answers of a foreign transport have for headers
                         limiter.learn(headers, now, time())
         self._wake()
@@ -285,6 +285,11 @@ def _headers(answer: object) -> Mapping[str, str]:
     except Exception:  # noqa: BLE001
         return {}
     return headers if isinstance(headers, Mapping) else {}
+
+
+def _response(error: Exception) -> object:
+    """What an error, or that of an SDK which it stands for, was made of."""
+    return getattr(error, "response", None) or getattr(error.__cause__, "response", None)
 
 
 def _circuit_open(policy: CircuitBreaker, wait: float) -> CircuitOpenError:

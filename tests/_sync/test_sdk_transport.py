@@ -2,13 +2,16 @@
 """What users do with language models, over the real SDKs and servers that speak their wire formats."""
 
 import gc
+import importlib.util
 import json
 import pickle
+import socket
 from typing import Any
 
 import pytest
 
 from pynector import Pynector, RateLimit
+from pynector._policies.rate_limit import RateLimiter, Ticket
 from pynector.errors import (
     AuthenticationError,
     ClosedError,
@@ -250,12 +253,32 @@ def test_a_batch(provider: ProviderServer) -> None:
     assert provider.app.count() == 49
 
 
-def test_a_batch_and_its_rate_limit(provider: ProviderServer) -> None:
+def test_a_batch_and_its_rate_limit(provider: ProviderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tokens of answers are what a rate limit counts, and headers tell it of the rest."""
+    settled: list[tuple[int, int | None, int | None]] = []
+    settle = RateLimiter.settle
+
+    def seen(limiter: RateLimiter, ticket: Ticket, now: float, **used: Any) -> None:
+        settled.append((ticket.tokens, used["tokens"], used["output_tokens"]))
+        settle(limiter, ticket, now, **used)
+
+    told: list[bool] = []
+    monkeypatch.setattr(RateLimiter, "settle", seen)
+    monkeypatch.setattr(RateLimiter, "learn", lambda _, headers, now, wall: told.append("tokens" in str(headers)))
     limit = RateLimit(requests_per_minute=60_000, tokens_per_minute=6_000_000, learn_headers=True)
     with Pynector(**provider.options(), retry=None, rate_limit=limit) as client:
-        results = client.batch_request([f"item {n}" for n in range(20)], max_tokens=16)
+        results = client.batch_request([f"item {n}" for n in range(20)], max_tokens=1_000, max_concurrency=1)
+        with client.stream_batch(["item 20", "scenario=400"]) as run:
+            outcomes = list(run)
     assert all(outcome.ok for outcome in results.outcomes)
+    assert sorted(outcome.ok for outcome in outcomes) == [False, True]
+    # `item`, a number, and `echo:` before them; of a refusal nothing is known, and the estimate stands.
+    assert sorted(used is None for _, used, _ in settled) == [False] * 21 + [True]
+    assert {each[1:] for each in settled if each[1] is not None} == {(5, 3)}
+    assert told == [True] * 22
+    # What the first answer was estimated by is what it may be; those behind it are as long as the others were.
+    assert settled[0][0] > 1_000
+    assert all(estimated < 10 for estimated, used, _ in settled[1:])
 
 
 def test_a_checkpoint(provider: ProviderServer, tmp_path: Any) -> None:
@@ -392,6 +415,13 @@ def test_a_client_is_checked_when_it_is_made(options: dict[str, Any], text: str)
     assert "two words" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_an_sdk_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(ConfigurationError, match=rf"needs the package {name}: pip install 'pynector\[{name}\]'"):
+        Pynector(transport_type="sdk", sdk_type=name, api_key="sk-x")
+
+
 @pytest.mark.parametrize(("name", "variable"), [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY")])
 def test_a_key_from_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, variable: str) -> None:
     monkeypatch.delenv(variable, raising=False)
@@ -424,7 +454,18 @@ def test_a_client_of_the_users_own(name: str, openai_server: ProviderServer, ant
                 with client.stream("and then scenario=truncate") as answer:
                     answer.read()
             assert caught.value.partial
+            refused = provider.app.count()
+            with socket.socket() as nobody:
+                nobody.bind(("127.0.0.1", 0))
+                unreachable = own.with_options(base_url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
+                with Pynector(client=unreachable, **options, retry=None) as nowhere:
+                    (outcome,) = (nowhere.batch_request(["hello"])).outcomes
+            assert (outcome.state, outcome.attempts, outcome.error.sent) == ("failed", 1, False)
+            assert provider.app.count() == refused
         assert not own.is_closed()
+    other = "anthropic" if name == "openai" else "openai"
+    with pytest.raises(ConfigurationError, match=f"give a client of the {other} SDK"):
+        Pynector(transport_type="sdk", sdk_type=other, client=own)
     with pytest.raises(ConfigurationError, match="brings its own key"):
         Pynector(client=own, api_key="sk-x", **options)
     with pytest.raises(ConfigurationError, match="give a client of the"):

@@ -84,19 +84,20 @@ def _shown(url: object) -> str:
     return repr(url.split("?", 1)[0][:80]) if isinstance(url, str) and "@" not in url else "(not shown)"
 
 
-def checked_client(client: Any, provider: str, adapter: type[object]) -> None:
+def checked_client(client: Any, provider: str, api: str, adapter: type[object]) -> None:
     """A client of the SDK which the user has made.
 
     Args:
         client: It.
         provider: Whose SDK it is of.
+        api: What such a client has, and those of other SDKs have not.
         adapter: A class of the colour that it is for.
 
     Raises:
         ConfigurationError: It is none, or one for code of the other kind.
     """
     kind = type(client).__name__
-    if not hasattr(client, "with_options"):
+    if not (hasattr(client, "with_options") and hasattr(client, api)):
         raise ConfigurationError(f"client= is a {kind}: give a client of the {provider} SDK")
     of_async = adapter.__name__.startswith("Async")
     if iscoroutinefunction(client.close) is not of_async:

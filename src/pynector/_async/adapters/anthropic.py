@@ -52,6 +52,7 @@ class AsyncAnthropicAdapter(AsyncHTTPAdapter):
     provider: ClassVar[str] = "anthropic"
     package: ClassVar[str] = "anthropic"
     extra: ClassVar[str] = "anthropic"
+    client_api: ClassVar[str] = "messages"
     key_variable: ClassVar[str] = "ANTHROPIC_API_KEY"
     url_variable: ClassVar[str] = "ANTHROPIC_BASE_URL"
     default_url: ClassVar[str] = "https://api.anthropic.com"

@@ -50,6 +50,7 @@ class AsyncOpenAIAdapter(AsyncHTTPAdapter):
     provider: ClassVar[str] = "openai"
     package: ClassVar[str] = "openai"
     extra: ClassVar[str] = "openai"
+    client_api: ClassVar[str] = "chat"
     key_variable: ClassVar[str] = "OPENAI_API_KEY"
     url_variable: ClassVar[str] = "OPENAI_BASE_URL"
     default_url: ClassVar[str] = "https://api.openai.com/v1"

@@ -49,6 +49,8 @@ class AsyncHTTPAdapter(AsyncSDKAdapter):
     """The package of the SDK."""
     extra: ClassVar[str]
     """Our extra that installs it."""
+    client_api: ClassVar[str]
+    """What its client has, and those of other SDKs have not."""
     key_variable: ClassVar[str]
     url_variable: ClassVar[str]
     default_url: ClassVar[str]
@@ -100,7 +102,7 @@ class AsyncHTTPAdapter(AsyncSDKAdapter):
         if client is not None:
             if api_key is not None or base_url is not None or headers or sdk_options:
                 raise ConfigurationError("client= brings its own key, address, headers and options: set them there")
-            checked_client(client, self.provider, AsyncSDKAdapter)
+            checked_client(client, self.provider, self.client_api, AsyncSDKAdapter)
             self._key = Secret("")
             self._base_url = str(getattr(client, "base_url", ""))
             return

@@ -254,14 +254,14 @@ class AsyncSdkTransport(ColourGuard):
     async def attempt(self, prepared: SdkRequest, record: Record) -> SdkMessage:
         """Send a request once, and wait for the whole answer."""
         await self.connect_once()
-        adapter = self._adapter
+        adapter, doubt = self._adapter, record.unanswered
         if not adapter.reports_sending:
             record.sending()
         token = sending.set(Sending(record, streamed=False))
         try:
             answer = await adapter.complete(prepared)
         except Exception as exc:
-            error = self.told(exc, record)
+            error = self.told(exc, record, doubt)
             raise error from error.__cause__
         finally:
             sending.reset(token)
@@ -270,13 +270,15 @@ class AsyncSdkTransport(ColourGuard):
             raise misbehaving(adapter, "complete", answer, "SdkMessage")
         return answer
 
-    def told(self, exc: Exception, record: Record) -> Exception:
-        """An error of the adapter as one of ours."""
+    def told(self, exc: Exception, record: Record, doubt: bool) -> Exception:
+        """An error of the adapter as one of ours; `doubt` is what `record.unanswered` was before the attempt."""
         error = self._adapter.translate_error(exc)
         if getattr(error, "status_code", None) is not None:
             record.answered()
-        elif isinstance(error, ConfigurationError):
-            record.unsent(doubt=False) if record.unanswered else None
+        elif not self._adapter.reports_sending and (
+            isinstance(error, ConfigurationError) or getattr(error, "sent", True) is False
+        ):
+            record.unsent(doubt)
         if error is not exc and error.__cause__ is None:
             error.__cause__ = exc
         return error

@@ -255,14 +255,14 @@ class SdkTransport(ColourGuard):
     def attempt(self, prepared: SdkRequest, record: Record) -> SdkMessage:
         """Send a request once, and wait for the whole answer."""
         self.connect_once()
-        adapter = self._adapter
+        adapter, doubt = self._adapter, record.unanswered
         if not adapter.reports_sending:
             record.sending()
         token = sending.set(Sending(record, streamed=False))
         try:
             answer = adapter.complete(prepared)
         except Exception as exc:
-            error = self.told(exc, record)
+            error = self.told(exc, record, doubt)
             raise error from error.__cause__
         finally:
             sending.reset(token)
@@ -271,13 +271,15 @@ class SdkTransport(ColourGuard):
             raise misbehaving(adapter, "complete", answer, "SdkMessage")
         return answer
 
-    def told(self, exc: Exception, record: Record) -> Exception:
-        """An error of the adapter as one of ours."""
+    def told(self, exc: Exception, record: Record, doubt: bool) -> Exception:
+        """An error of the adapter as one of ours; `doubt` is what `record.unanswered` was before the attempt."""
         error = self._adapter.translate_error(exc)
         if getattr(error, "status_code", None) is not None:
             record.answered()
-        elif isinstance(error, ConfigurationError):
-            record.unsent(doubt=False) if record.unanswered else None
+        elif not self._adapter.reports_sending and (
+            isinstance(error, ConfigurationError) or getattr(error, "sent", True) is False
+        ):
+            record.unsent(doubt)
         if error is not exc and error.__cause__ is None:
             error.__cause__ = exc
         return error

@@ -50,6 +50,7 @@ class _Opening:
 
     def attempt(self, prepared: SdkRequest, record: Record) -> _Begun:
         self._transport.connect_once()
+        doubt = record.unanswered
         if not self._adapter.reports_sending:
             record.sending()
         token = sending.set(Sending(record, streamed=True))
@@ -65,7 +66,7 @@ class _Opening:
                 exc = IncompleteStreamError("the stream ended before its first event", provider=self._adapter.provider)
             if not isinstance(exc, Exception):
                 raise
-            error = self._transport.told(exc, record)
+            error = self._transport.told(exc, record, doubt)
             raise error from error.__cause__
         finally:
             sending.reset(token)
