@@ -15,9 +15,17 @@ WITHOUT_EXTRAS = os.environ.get("PYNECTOR_TESTS_WITHOUT_EXTRAS") == "1"
 
 
 @cache
-def is_installed(package: str) -> bool:
-    """Whether a package is there."""
-    return find_spec(package) is not None
+def is_installed(name: str) -> bool:
+    """Whether a package or a module is there."""
+    package, _, rest = name.partition(".")
+    found = find_spec(package)
+    if found is None or found.origin is not None or not rest:
+        return found is not None
+    # A namespace, such as `opentelemetry`: what is in it comes from packages of their own.
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def is_left_out(path: Path) -> bool:
@@ -37,7 +45,7 @@ def _needs(item: pytest.Item) -> set[str]:
 
 @cache
 def _imports(path: Path) -> frozenset[str]:
-    """The packages that a file imports when it is imported, and the files of ours that it imports."""
+    """What a file imports when it is imported, and what the files of ours do that it imports."""
     found: set[str] = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         names: list[str] = []
@@ -49,7 +57,7 @@ def _imports(path: Path) -> frozenset[str]:
             package, _, rest = name.partition(".")
             own = TESTS / "servers" / f"{rest}.py"
             if package != "servers":
-                found.add(package)
+                found.add(name)
             elif own.exists():
                 found |= _imports(own)
         # The engine in Rust is a module of ours that can't be imported without its package.
