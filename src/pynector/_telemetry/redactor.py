@@ -1,7 +1,7 @@
 """What leaves the process as telemetry passes here: the built-in rules, then those of the application."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
 from .._messages import redact
@@ -11,6 +11,9 @@ from .guard import report_failure
 
 Redactor = Callable[[str], str]
 R = TypeVar("R", bound=Redactor)
+
+_DEPTH: Final = 6
+"""How far down mappings and sequences in a field are shown; one that has itself in it has no end."""
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
@@ -97,18 +100,43 @@ def redact_field(name: str, value: object) -> object:
 
     Args:
         name: The name of the field.
-        value: Its value; what is no text stays as it is.
+        value: Its value: text, or mappings and sequences of it, as deep as logs go. What is none of these stays as it
+            is.
 
     Returns:
         The value, fit to be shown.
     """
+    return _redact_value(name, value, _DEPTH)
+
+
+def _redact_value(name: str, value: object, depth: int) -> object:
     if isinstance(value, str):
         return REDACTED if is_sensitive_header(name) else redact_text(value)
     if isinstance(value, bytes):
         return REDACTED if is_sensitive_header(name) else redact_text(value.decode("utf-8", "replace"))
     if isinstance(value, BaseException):
         return redact_text(f"{type(value).__name__}: {value}")
+    if isinstance(value, Mapping):
+        if not depth:
+            return REDACTED
+        return {key: _redact_value(_as_name(key), item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        if not depth or is_sensitive_header(name):
+            return REDACTED
+        found = [_redact_item(name, item, depth - 1) for item in value]
+        return tuple(found) if isinstance(value, tuple) else found
     return value
+
+
+def _redact_item(name: str, item: object, depth: int) -> object:
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str | bytes):
+        # As headers and queries are written: a name and its value.
+        return item[0], _redact_value(_as_name(item[0]), item[1], depth)
+    return _redact_value(name, item, depth)
+
+
+def _as_name(key: object) -> str:
+    return key.decode("latin-1") if isinstance(key, bytes) else str(key)
 
 
 def _by_own_rules(text: str) -> str:

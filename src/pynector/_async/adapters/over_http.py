@@ -12,6 +12,7 @@ from ..._config import UNSET, Secret, UnsetType, check_names, resolve
 from ..._http.arguments import KEEPALIVE_EXPIRY, MAX_CONNECTIONS, checked_settings
 from ..._http.settings import CertTypes, VerifyTypes
 from ..._sdk.settings import checked_base_url, checked_client, checked_headers, checked_key, require
+from ..._telemetry.foreign import tame
 from ...errors import ConfigurationError
 from .base import AsyncSDKAdapter
 
@@ -135,10 +136,12 @@ class AsyncHTTPAdapter(AsyncSDKAdapter):
 
     def _make(self) -> Any:
         if self._own is not None:
+            tame(self.package, "httpx2", "httpx")
             return self._own.with_options(max_retries=0)
         from .wire import AsyncWire, make_client  # imports httpx2, which comes with the SDKs
 
         sdk = importlib.import_module(self.package)
+        tame(self.package, "httpx2")
         timeout = self._settings.timeout
         self._wire = AsyncWire(self._engine, self._settings)
         arguments = {

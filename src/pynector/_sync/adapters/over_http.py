@@ -13,6 +13,7 @@ from ..._config import UNSET, Secret, UnsetType, check_names, resolve
 from ..._http.arguments import KEEPALIVE_EXPIRY, MAX_CONNECTIONS, checked_settings
 from ..._http.settings import CertTypes, VerifyTypes
 from ..._sdk.settings import checked_base_url, checked_client, checked_headers, checked_key, require
+from ..._telemetry.foreign import tame
 from ...errors import ConfigurationError
 from .base import SDKAdapter
 
@@ -136,10 +137,12 @@ class HTTPAdapter(SDKAdapter):
 
     def _make(self) -> Any:
         if self._own is not None:
+            tame(self.package, "httpx2", "httpx")
             return self._own.with_options(max_retries=0)
         from .wire import Wire, make_client  # imports httpx2, which comes with the SDKs
 
         sdk = importlib.import_module(self.package)
+        tame(self.package, "httpx2")
         timeout = self._settings.timeout
         self._wire = Wire(self._engine, self._settings)
         arguments = {

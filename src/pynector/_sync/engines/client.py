@@ -15,6 +15,7 @@ from ..._http.family import loaded_all
 from ..._http.head import examine, refuse_announced
 from ..._http.settings import EngineSettings
 from ..._http.wire import RawHeaders, WireRequest, default_headers
+from ..._telemetry.foreign import tame
 from ...errors import ConfigurationError
 from ..attempts import Record
 from .protocol import Answer
@@ -35,6 +36,8 @@ class HttpxClientEngine:
         client = settings.client
         if not any(isinstance(client, module.Client) for module in loaded_all()):
             raise ConfigurationError(f"client= is a {type(client).__name__}: give an httpx.Client")
+        # What its own log lines say is the application's affair.
+        tame("httpx", "httpcore", "httpx2", "httpcore2", redacted=False)
         self._client = client
         self._wire_limit = settings.max_response_size
         self._limit = settings.max_decompressed_size
