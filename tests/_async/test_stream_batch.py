@@ -1,7 +1,7 @@
 """A batch whose outcomes are handed out as they come: each once, as soon as it is there or in order."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -12,6 +12,7 @@ from pynector._concurrency.aio.clock import sleep
 from pynector._concurrency.aio.scopes import move_on_after
 from pynector.testing import LocalServer
 from servers.inputs import Endless, indexes
+from servers.limited import TogetherApp
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
 
@@ -45,6 +46,24 @@ async def test_an_outcome_comes_as_soon_as_it_is_there(server: LocalServer, no_l
         for source in (requests, iter(requests)):
             async with client.stream_batch(source, max_concurrency=2) as run:
                 assert [(await anext(run)).index for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.full_beyond("httpx")
+async def test_items_that_come_in_a_burst_do_not_wait_for_one_worker(no_leaks: None) -> None:
+    """The first one has one idle worker by then. Of the others, which come all at once, that can have only one."""
+    with LocalServer(TogetherApp(5)) as server:
+
+        async def burst() -> AsyncIterator[dict[str, str]]:
+            yield {"path": "/first"}
+            while server.requests.count < 1:
+                await sleep(0.01)
+            await sleep(0.1)
+            for number in range(5):
+                yield {"path": f"/{number}"}
+
+        async with AsyncPynector(base_url=server.url, retry=None) as client:
+            async with client.stream_batch(burst(), max_concurrency=5, buffer=0) as run:
+                assert [outcome.state async for outcome in run] == ["ok"] * 6
 
 
 @pytest.mark.parametrize("make", [list, iter])

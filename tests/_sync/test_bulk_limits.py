@@ -90,6 +90,18 @@ def test_a_longer_wait_than_the_patience_is_not_begun(no_leaks: None) -> None:
     assert app.counts["/index/0"] == 1
 
 
+def test_who_asks_to_wait_for_hours_is_left_alone(no_leaks: None) -> None:
+    app = Refusing(10**6, headers=(("retry-after", "3600"),))
+    with LocalServer(app) as server, Pynector(base_url=server.url) as client:
+        result = client.batch_request(indexes(100), max_concurrency=2)
+    states = Counter(outcome.state for outcome in result.outcomes)
+    assert states["failed"] + states["not_sent"] == 100
+    # Those that were under way, and what began until the first of them had told.
+    assert 1 <= states["failed"] == len(app.moments) <= 10
+    left = next(outcome.error for outcome in result.outcomes if outcome.state == "not_sent")
+    assert "longer than `retry_after_max`" in str(left)
+
+
 def test_a_deadline_is_not_overrun(no_leaks: None) -> None:
     app = Refusing(10**6, headers=(("retry-after", "30"),))
     with LocalServer(app) as server, Pynector(base_url=server.url) as client:

@@ -13,6 +13,7 @@ from pynector._concurrency.threads.clock import sleep
 from pynector._concurrency.threads.scopes import move_on_after
 from pynector.testing import LocalServer
 from servers.inputs import Endless, indexes
+from servers.limited import TogetherApp
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.full_beyond("httpx", "pyreqwest")]
 
@@ -46,6 +47,24 @@ def test_an_outcome_comes_as_soon_as_it_is_there(server: LocalServer, no_leaks: 
         for source in (requests, iter(requests)):
             with client.stream_batch(source, max_concurrency=2) as run:
                 assert [(next(run)).index for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.full_beyond("httpx")
+def test_items_that_come_in_a_burst_do_not_wait_for_one_worker(no_leaks: None) -> None:
+    """The first one has one idle worker by then. Of the others, which come all at once, that can have only one."""
+    with LocalServer(TogetherApp(5)) as server:
+
+        def burst() -> Iterator[dict[str, str]]:
+            yield {"path": "/first"}
+            while server.requests.count < 1:
+                sleep(0.01)
+            sleep(0.1)
+            for number in range(5):
+                yield {"path": f"/{number}"}
+
+        with Pynector(base_url=server.url, retry=None) as client:
+            with client.stream_batch(burst(), max_concurrency=5, buffer=0) as run:
+                assert [outcome.state for outcome in run] == ["ok"] * 6
 
 
 @pytest.mark.parametrize("make", [list, iter])

@@ -61,3 +61,30 @@ class LimitedApp:
                 return False
             self._bucket -= 1
         return True
+
+
+class TogetherApp:
+    """Answers no request before so many of them are under way, but for those whose path is `/first`.
+
+    Args:
+        number: How many.
+        patience: Seconds after which it answers with 500 instead.
+    """
+
+    def __init__(self, number: int, patience: float = 20.0) -> None:
+        self.number = number
+        self.patience = patience
+        self.came = 0
+        self._all = asyncio.Event()
+
+    async def __call__(self, request: ServerRequest) -> ServerResponse:
+        if request.path != "/first":
+            self.came += 1
+            if self.came == self.number:
+                self._all.set()
+            try:
+                async with asyncio.timeout(self.patience):
+                    await self._all.wait()
+            except TimeoutError:
+                return ServerResponse.json({"error": f"only {self.came} came"}, 500)
+        return ServerResponse.json({"path": request.path})

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import gc
+import json
 import pickle
 import weakref
 
@@ -10,7 +11,9 @@ import pytest
 
 from pynector import errors
 from pynector._messages.http import HttpMessage
-from pynector._messages.outcome import BatchResult, Outcome
+from pynector._messages.outcome import BatchResult, Outcome, make_outcome
+from pynector._messages.tally import Tally
+from pynector._messages.usage import Usage
 
 
 def ok(index, elapsed=1.0, attempts=1, status=200):
@@ -158,3 +161,58 @@ def test_results_and_outcomes_are_picklable(again):
     assert again(RESULT.outcomes[0]) == RESULT.outcomes[0]
     error = errors.ClosedError("cut short", outcomes=RESULT.outcomes)
     assert len(again(error).outcomes) == 5
+
+
+# What HTTP answers tell
+
+
+def told(body: bytes, headers: dict[str, str] | None = None) -> Outcome[HttpMessage]:
+    answer = HttpMessage.response(status_code=200, headers=headers, content=body)
+    return make_outcome(0, None, answer, None, "ok", 1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}, Usage(7, 2)),
+        ({"input_tokens": 7, "output_tokens": 2, "cache_read_input_tokens": 3}, Usage(10, 2, 3)),
+        (
+            {
+                "prompt_tokens": 7,
+                "completion_tokens": 2,
+                "prompt_tokens_details": {"cached_tokens": 4},
+                "completion_tokens_details": {"reasoning_tokens": 1},
+            },
+            Usage(7, 2, 4, 0, 1),
+        ),
+        ({"input_tokens": "many"}, None),
+        ({"disk": 3}, None),
+        ("much", None),
+        (None, None),
+    ],
+)
+def test_the_usage_of_an_http_answer(usage: object, expected: Usage | None) -> None:
+    outcome = told(json.dumps({"usage": usage}).encode())
+    assert outcome.usage == expected
+    assert outcome.usage is outcome.usage
+    tally = Tally()
+    tally.add(outcome)
+    assert tally.usage == expected
+
+
+@pytest.mark.parametrize("body", [b"", b"usage", b'["usage"]', b'{"usage": ', b"\xff", b'{"a": "usage"}'])
+def test_an_http_answer_without_a_usage(body: bytes) -> None:
+    assert told(body).usage is None
+    assert told(body).request_id is None
+
+
+def test_the_request_id_of_an_http_answer() -> None:
+    outcome = told(b"", {"X-Request-Id": "r1"})
+    assert outcome.request_id == "r1"
+    assert pickle.loads(pickle.dumps(outcome)).request_id == "r1"
+    assert dataclasses.replace(told(b"", {"request-id": "r2"}), index=4).request_id == "r2"
+    error = errors.status_error(HttpMessage.response(status_code=404, headers={"request-id": "r3"}))
+    assert make_outcome(0, None, None, error, "failed", 1, 0.1).request_id == "r3"
+    assert make_outcome(0, None, None, errors.HTTPProtocolError("x"), "failed", 1, 0.1).request_id is None
+    with pytest.raises(AttributeError, match="has no attribute 'usages'"):
+        told(b"").usages  # noqa: B018

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
+from ..errors import HTTPTransportError
 from .http import HttpMessage
 from .report import RunStats, Summary
 from .rows import row
 from .tally import summarise
+from .told import request_id_in, usage_in
 
 __all__ = ["BatchResult", "Outcome", "RunStats", "Source", "State", "Summary", "make_outcome"]
 
@@ -53,8 +55,8 @@ class Outcome(_Fields[_T]):
             answer was seen, so that it may or may not have been processed.
         attempts: How often it was sent.
         elapsed: Seconds from its first attempt to its end, waits included.
-        usage: The tokens it used, for LLM calls.
-        request_id: The server's id of the request.
+        usage: The tokens it used, for LLM calls; of an HTTP answer, what its JSON says in `usage`.
+        request_id: The server's id of the request; of an HTTP answer, that in its `x-request-id` or `request-id`.
         source: `network`; `checkpoint`: the answer of an earlier run; `duplicate`: that of an equal item.
 
     Raises:
@@ -126,6 +128,21 @@ def _refuse(self: object, name: str, value: object) -> NoReturn:
 Outcome.__setattr__ = _refuse  # type: ignore[method-assign]
 
 
+def _late(self: Outcome[Any], name: str) -> Any:
+    """What a slot is to hold that is still empty: only those two of `make_outcome` ever are."""
+    if name == "usage":
+        found: Any = usage_in(self.value) if isinstance(self.value, HttpMessage) else None
+    elif name == "request_id":
+        found = request_id_in(self.value if self.error is None else getattr(self.error, "response", None))
+    else:
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+    object.__setattr__(self, name, found)
+    return found
+
+
+Outcome.__getattr__ = _late  # type: ignore[attr-defined]
+
+
 class _Draft(_Fields[Any]):
     """An outcome in the making."""
 
@@ -157,11 +174,10 @@ def make_outcome(
     draft.state = state
     draft.attempts = attempts
     draft.elapsed = elapsed
-    if type(value) is HttpMessage:
-        draft.usage = draft.request_id = None
-    else:
+    if not isinstance(value, HttpMessage) and not isinstance(error, HTTPTransportError):
         told = value if error is None else error
         draft.usage, draft.request_id = _told(told, "usage"), _told(told, "request_id")
+    # Of HTTP they are looked for when somebody asks: see `_late`.
     draft.source = source
     draft.__class__ = Outcome
     return draft  # type: ignore[no-any-return]

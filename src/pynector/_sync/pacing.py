@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from .._concurrency.threads.alarms import Alarm
 from .._concurrency.threads.locks import Mutex
@@ -52,6 +52,7 @@ class Pacer:
         on_admitted: Called when a request has got through that number.
         on_resend: Called when a request is about to be sent again.
         is_adaptive: Whether there is an adaptive limit.
+        barred: Servers that have asked to wait for longer than anybody is willing to.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Pacer:
         self.several = False
         self.on_admitted: Callable[[], None] | None = None
         self.on_resend: Callable[[], object] | None = None
+        self.barred: WeakSet[Lane] = WeakSet()
         # Workers come and go on many threads, for many lanes: sets and not counters, which no two can count wrongly.
         self.crowd: dict[Alarm, None] = {}
         self._held: dict[Alarm, Record] = {}
@@ -289,6 +291,8 @@ class Pacer:
     def put_off(self, lane: Lane, failure: Failure, policy: RetryPolicy, record: Record) -> float | None:
         """How long a request waits that its server has refused, in seconds; None if it is not to be sent again."""
         if failure.retry_after is not None and failure.retry_after > policy.retry_after_max:
+            with self._mutex:
+                self.barred.add(lane)
             return None
         delay = lane.refused(failure.retry_after, record.refusals + 1, random.random())
         return None if record.put_off + delay > policy.rate_limit_patience else delay

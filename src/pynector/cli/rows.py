@@ -15,13 +15,10 @@ from uuid import uuid4
 from .. import Outcome
 from .._messages.http import HttpMessage
 from .._messages.media import readable_body
+from .._messages.told import request_id_in
 from ..errors import HTTPStatusError, TimeoutError
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
-
-_REQUEST_IDS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")
-"""The headers that servers say it in: OpenAI and most others, Anthropic, Amazon, Azure."""
-
 _absolute: Final = re.compile(r"https?://", re.IGNORECASE).match
 _scheme: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 
@@ -167,7 +164,7 @@ def row_of(custom_id: str, outcome: Outcome[HttpMessage]) -> dict[str, Any]:
     if isinstance(answer, HttpMessage):
         response = {
             "status_code": answer.status_code,
-            "request_id": outcome.request_id or _request_id(answer),
+            "request_id": outcome.request_id or request_id_in(answer),
             "body": body_of(answer),
         }
         return _row(custom_id, response, None)
@@ -207,13 +204,6 @@ def code_of(error: BaseException | None) -> str:
     """The name of an error in snake case, without its `Error`: `connection_refused`, `timeout`, `http_incomplete`."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(error).__name__)
     return name.lower().removesuffix("_error")
-
-
-def _request_id(answer: HttpMessage) -> str | None:
-    for name in _REQUEST_IDS:
-        if found := answer.headers.get(name):
-            return found
-    return None
 
 
 def dump_row(row: dict[str, Any]) -> bytes:

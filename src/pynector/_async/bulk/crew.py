@@ -214,6 +214,8 @@ class AsyncCrew:
         # Only the newest worker starts another one, so that no two do so at a time. With an adaptive limit, the pacer
         # calls for help when there is room.
         hiring = isinstance(source, AsyncShared) and pacer.on_admitted is None
+        # Items that were handed over while one worker was being woken have nobody but that one.
+        helping = source if isinstance(source, AsyncHanded) and pacer.on_admitted is None else None
         count = 0
         while not self.stopped:
             count += 1
@@ -226,6 +228,8 @@ class AsyncCrew:
                 hiring = False
                 if not source.ended:
                     await self._hire()
+            elif helping is not None and self._hired < self._limit and helping.is_short_of_workers:
+                await self._hire()
             if self._is_stopped():
                 if not self._fail_fast:
                     self._finish(job, self.left_out(job), cut=True)
@@ -317,6 +321,8 @@ class AsyncCrew:
         with self._mutex:
             self._let_through.discard(job.lane)
             reason = self._fatal.observe(job.lane, error)
+        if reason is None and self._pacer.barred and job.lane in self._pacer.barred:
+            reason = "the server asks to wait for longer than `retry_after_max`"
         if reason is not None:
             if job.lane is not None and self._pacer.several:
                 # Of a list of links to many servers, one that asks for a password is no reason to stop.

@@ -229,6 +229,11 @@ class AsyncHanded:
         """How many items were pulled and wait for a worker."""
         return len(self._queue)
 
+    @property
+    def is_short_of_workers(self) -> bool:
+        """Whether items wait that no idle worker could take."""
+        return bool(self._queue) and not self._idle
+
     # For the workers
 
     async def take(self) -> Job | None:

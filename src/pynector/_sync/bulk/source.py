@@ -230,6 +230,11 @@ class Handed:
         """How many items were pulled and wait for a worker."""
         return len(self._queue)
 
+    @property
+    def is_short_of_workers(self) -> bool:
+        """Whether items wait that no idle worker could take."""
+        return bool(self._queue) and not self._idle
+
     # For the workers
 
     def take(self) -> Job | None:
