@@ -11,7 +11,7 @@ from .http import HttpMessage
 from .report import RunStats, Summary
 from .rows import row
 from .tally import summarise
-from .told import request_id_in, usage_in
+from .told import may_tell_usage, request_id_in, usage_in
 
 __all__ = ["BatchResult", "Outcome", "RunStats", "Source", "State", "Summary", "make_outcome"]
 
@@ -174,10 +174,14 @@ def make_outcome(
     draft.state = state
     draft.attempts = attempts
     draft.elapsed = elapsed
-    if not isinstance(value, HttpMessage) and not isinstance(error, HTTPTransportError):
+    # Of HTTP they are looked for when somebody asks: see `_late`. Who counts outcomes asks each for its usage.
+    if isinstance(value, HttpMessage):
+        content = value.content_data
+        if not isinstance(content, bytes) or not may_tell_usage(content):
+            draft.usage = None
+    elif not isinstance(error, HTTPTransportError):
         told = value if error is None else error
         draft.usage, draft.request_id = _told(told, "usage"), _told(told, "request_id")
-    # Of HTTP they are looked for when somebody asks: see `_late`.
     draft.source = source
     draft.__class__ = Outcome
     return draft  # type: ignore[no-any-return]

@@ -14,6 +14,8 @@ _SENT: Final = ("input_tokens", "prompt_tokens")
 _MADE: Final = ("output_tokens", "completion_tokens")
 _MOST: Final = 8_000_000
 """Bytes; no answer of a model is longer, and a long download is not worth parsing for this."""
+_TAIL: Final = 16_000
+"""Bytes at the end of a long answer that are looked through: usage comes last, behind whatever is long."""
 
 
 def request_id_in(answer: object) -> str | None:
@@ -25,14 +27,18 @@ def request_id_in(answer: object) -> str | None:
     return None
 
 
+def may_tell_usage(content: bytes) -> bool:
+    """Whether an answer looks as if there was a `usage` in it: nearly all do not, and are never parsed for one."""
+    return content.find(b'"usage"', max(0, len(content) - _TAIL)) >= 0 and len(content) <= _MOST
+
+
 def usage_in(answer: HttpMessage) -> Usage | None:
     """The tokens in the JSON of an HTTP answer, as models tell them in `usage`; None if it has none.
 
     The answer keeps nothing of what is parsed for this.
     """
     content = answer.content_data
-    # Nearly all answers are no such ones, and are not parsed.
-    if not isinstance(content, bytes) or len(content) > _MOST or b'"usage"' not in content:
+    if not isinstance(content, bytes) or not may_tell_usage(content):
         return None
     try:
         parsed: Any = json.loads(content)
