@@ -74,6 +74,26 @@ def test_it_ends_at_once_and_what_has_finished_is_written(
     assert server.requests.count == 25
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_rows_do_not_wait_for_the_next_line(server: LocalServer, tmp_path: Path, out: Path, by_name: bool) -> None:
+    """From a pipe that stays open. A row is written once its request is answered, and a line is two pieces."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    options = (pipe if by_name else "-", "-o", out, "--base-url", server.url)
+    with start_batch(*options, stdin=None if by_name else subprocess.PIPE) as process:
+        with open(pipe, "wb") if by_name else process.stdin as stream:  # type: ignore[union-attr]
+            for number in range(1, 4):
+                line = request_line(f"r{number}").encode()
+                stream.write(line[:9])
+                stream.flush()
+                stream.write(line[9:])
+                stream.flush()
+                wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") == number, process)  # noqa: B023
+            stream.write(request_line("last").encode().rstrip())
+        assert process.wait(SECONDS) == 0
+    assert statuses(read_rows(out)) == dict.fromkeys(["r1", "r2", "r3", "last"], 200)
+
+
 @pytest.mark.parametrize("place", ["input", "connect"])
 def test_it_ends_whatever_it_waits_for(tmp_path: Path, out: Path, place: str) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:

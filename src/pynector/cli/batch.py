@@ -15,6 +15,7 @@ from ..errors import SourceError
 from . import INTERRUPTED
 from .interrupts import Interrupted, Interrupts
 from .job import Job, Server
+from .lines import lines_of
 from .output import Output, OutputError, StreamOutput, open_output
 from .shared import API_KEY, ENGINE, HEADER, all_headers, given, seconds, usage_errors
 
@@ -149,10 +150,10 @@ def batch(
             with usage_errors():
                 server = Server(resolve("base_url", base_url), all_headers(headers, api_key_env))
                 client = stack.enter_context(_client(server, engine, timeout, max_retries, max_concurrency, rpm, tpm))
-            lines = stack.enter_context(_input(input))
+            source = stack.enter_context(_input(input))
             output = stack.enter_context(closing(_output(path, input, resume=resume)))
-            show, step = stack.enter_context(_bar(lines, progress))
-            job = Job(lines, server, output, interrupts=interrupts, complain=show, progress=step)
+            show, step = stack.enter_context(_bar(source, progress))
+            job = Job(lines_of(source), server, output, interrupts=interrupts, complain=show, progress=step)
             _run(job, client, max_concurrency, timeout)
     except KeyboardInterrupt as error:
         click.echo(f"interrupted{_done(job)}{_hint(output)}", err=True)

@@ -131,7 +131,7 @@ class Job:
     """One run of the command.
 
     Args:
-        lines: The input.
+        lines: The input; None where the next line is not there yet.
         server: Where paths lead.
         output: Where rows go.
         interrupts: Held up while a row is written.
@@ -146,7 +146,7 @@ class Job:
 
     def __init__(
         self,
-        lines: Iterable[bytes],
+        lines: Iterable[bytes | None],
         server: Server,
         output: Output,
         *,
@@ -169,11 +169,18 @@ class Job:
         self.exhausted = False
         self.last_error = ""
 
-    def requests(self) -> Iterator[dict[str, Any]]:
+    def requests(self) -> Iterator[Any]:
         """What is to be sent, read as it is needed. Rows for malformed lines are written on the way."""
-        for number, line in enumerate(self._lines, 1):
+        from .._sync.bulk.source import NOT_YET  # loads much, which no --help needs
+
+        number = 0
+        for line in self._lines:
             if self._over:
                 return
+            if line is None:
+                yield NOT_YET  # so that what has finished is written meanwhile
+                continue
+            number += 1
             content = line.removeprefix(_BOM) if number == 1 else line
             if not content.strip():
                 continue

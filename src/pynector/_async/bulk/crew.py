@@ -123,7 +123,7 @@ class AsyncCrew:
         """See to it that somebody comes for the item that was just read."""
         source = self._source
         # Where some wait for the number of requests at once, one more would only wait with them.
-        if isinstance(source, AsyncHanded) and not source.wake() and not self._pacer.crowd:
+        if isinstance(source, AsyncHanded) and source.waiting and not source.wake() and not self._pacer.crowd:
             await self._hire()
 
     async def _call_help(self) -> None:

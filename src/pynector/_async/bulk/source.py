@@ -15,6 +15,8 @@ from .job import Job, as_error
 from .signal import AsyncSignal
 
 _END: Any = object()
+NOT_YET: Any = object()
+"""What an input of our own gives while its next item is not there, so that outcomes are handed out meanwhile."""
 
 
 class AsyncRoom:
@@ -307,7 +309,7 @@ class AsyncHanded:
                 await self.aclose()
 
     async def read(self) -> bool:
-        """Pull one item; False if there are no more."""
+        """Pull one item, if it is there; False if there are no more."""
         try:
             item = await anext(self._items, _END)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -325,6 +327,8 @@ class AsyncHanded:
                 self.error = RuntimeError("a cancellation ended it while it was being read")
             self._end()
             return False
+        if item is NOT_YET:
+            return True
         job = Job(self.taken, item)
         if self._name is not None:
             try:

@@ -124,7 +124,7 @@ class Crew:
         """See to it that somebody comes for the item that was just read."""
         source = self._source
         # Where some wait for the number of requests at once, one more would only wait with them.
-        if isinstance(source, Handed) and not source.wake() and not self._pacer.crowd:
+        if isinstance(source, Handed) and source.waiting and not source.wake() and not self._pacer.crowd:
             self._hire()
 
     def _call_help(self) -> None:

@@ -16,6 +16,8 @@ from .job import Job, as_error
 from .signal import Signal
 
 _END: Any = object()
+NOT_YET: Any = object()
+"""What an input of our own gives while its next item is not there, so that outcomes are handed out meanwhile."""
 
 
 class Room:
@@ -308,7 +310,7 @@ class Handed:
                 self.close()
 
     def read(self) -> bool:
-        """Pull one item; False if there are no more."""
+        """Pull one item, if it is there; False if there are no more."""
         try:
             item = next(self._items, _END)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -326,6 +328,8 @@ class Handed:
                 self.error = RuntimeError("a cancellation ended it while it was being read")
             self._end()
             return False
+        if item is NOT_YET:
+            return True
         job = Job(self.taken, item)
         if self._name is not None:
             try:
