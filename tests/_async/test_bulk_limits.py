@@ -259,17 +259,18 @@ async def test_the_retry_budget_is_shared(no_leaks: None) -> None:
 @pytest.mark.parametrize("make", [list, iter])
 @pytest.mark.parametrize("limit", ["auto", AdaptiveConcurrency(initial=4, maximum=64)])
 async def test_adaptive_concurrency_finds_the_limit(make: Any, limit: Any, no_leaks: None) -> None:
-    app = LimitedApp(most_at_once=12, latency=0.02)
+    # Whatever the machine is at, there are more than three at once at some time: before that, nothing is answered.
+    app = LimitedApp(most_at_once=3, latency=0.02, refuses_first=1)
     with LocalServer(app) as server:
         async with AsyncPynector(base_url=server.url) as client:
             with fail_after(100):
-                async with client.stream_batch(make(indexes(800)), max_concurrency=limit) as run:
+                async with client.stream_batch(make(indexes(300)), max_concurrency=limit) as run:
                     outcomes = [outcome async for outcome in run]
                     stats = run.stats
-    assert sorted(outcome.index for outcome in outcomes) == list(range(800))
+    assert sorted(outcome.index for outcome in outcomes) == list(range(300))
     assert all(outcome.ok for outcome in outcomes)
-    assert app.accepted == 800
-    assert app.refused < 200
+    assert app.accepted == 300
+    assert app.refused < 100
     # It was cut at the hidden limit. At the very end it may be anything: now and then it tries more.
     limits = [number for _, number in stats.limit_history]
     assert any(later < earlier for earlier, later in itertools.pairwise(limits))

@@ -15,6 +15,7 @@ class LimitedApp:
         per_second: How many may come in a second: a bucket of so many, which fills at that rate.
         latency: Seconds that an answer takes, 20 % more or less.
         retry_after: Seconds that a refusal asks to wait, if it does.
+        refuses_first: How many are refused before anything is answered; for 20 s at most.
     """
 
     def __init__(
@@ -24,7 +25,10 @@ class LimitedApp:
         per_second: float | None = None,
         latency: float = 0.02,
         retry_after: float | None = None,
+        refuses_first: int = 0,
     ) -> None:
+        self.refuses_first = refuses_first
+        self._met = asyncio.Event()
         self.most_at_once = most_at_once
         self.per_second = per_second
         self.latency = latency
@@ -42,10 +46,15 @@ class LimitedApp:
         self.log.append((now, ok))
         if not ok:
             self.refused += 1
+            if self.refused == self.refuses_first:
+                self._met.set()
             return ServerResponse.json({"error": "slow down"}, 429, self.headers)
         self.accepted += 1
         self.in_flight += 1
         try:
+            if self.refuses_first and not self._met.is_set():
+                async with asyncio.timeout(20):
+                    await self._met.wait()
             await asyncio.sleep(self.latency * random.uniform(0.8, 1.2))
         finally:
             self.in_flight -= 1
