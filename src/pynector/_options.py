@@ -44,10 +44,12 @@ class HTTPFields(RequestOptions, total=False):
     form: Mapping[str, Any] | None
     files: FilesTypes | None
     content: ContentTypes | None
+    json_data: Any
+    form_data: Mapping[str, Any] | None
 
 
 REQUEST_OPTIONS: Final = frozenset({"timeout", "retry", "raise_for_status", "idempotency_key"})
-HTTP_FIELDS: Final = frozenset({"params", "headers", "json", "form", "files", "content"})
+HTTP_FIELDS: Final = frozenset({"params", "headers", "json", "form", "files", "content", "json_data", "form_data"})
 BATCH_OPTIONS: Final = frozenset(
     {"max_concurrency", "timeout", "raise_on_error", "progress", "retry", "raise_for_status", "idempotency_key"}
 )

@@ -63,3 +63,24 @@ async def test_an_async_iterator_as_a_body_of_blocking_code() -> None:
     with Pynector(base_url=URL, retry=None) as client:
         with pytest.raises(errors.ConfigurationError, match="AsyncPynector"):
             client.post("/", content=body())
+
+
+def test_a_transport_of_the_other_colour() -> None:
+    other: Any
+    for client, other in ((AsyncPynector, HTTPTransport()), (Pynector, AsyncHTTPTransport())):
+        with pytest.raises(
+            errors.ConfigurationError, match=f"^{type(other).__name__} is for (async|blocking) code: give"
+        ):
+            client(other)
+
+
+def test_async_methods_in_blocking_code() -> None:
+    class Methods:
+        def connect(self) -> None: ...
+        def disconnect(self) -> None: ...
+        async def send(self, message: Any, **options: Any) -> None: ...
+        def receive(self) -> Any: ...
+
+    transport: Any = Methods()
+    with pytest.raises(errors.ConfigurationError, match=r"^Methods\.send is an async function, and blocking code runs"):
+        Pynector(transport)

@@ -107,3 +107,16 @@ def test_reprs_are_short_and_show_no_content():
     assert repr(JsonMessage({"password": "x"}, {"a": 1})) == "<JsonMessage dict, 1 headers>"
     assert repr(BinaryMessage(b"12", {})) == "<BinaryMessage 2 bytes, 0 headers>"
     assert BinaryMessage(bytearray(b"1")).payload == b"1"
+
+
+@pytest.mark.parametrize("kind", [JsonMessage, BinaryMessage, HttpMessage])
+@pytest.mark.parametrize("data", ["text", None, 3])
+def test_what_is_no_bytes_is_no_message(kind, data):
+    with pytest.raises(DeserializationError):
+        kind.deserialize(data)
+
+
+def test_headers_are_a_mapping():
+    for make in (lambda: JsonMessage(1, 3), lambda: BinaryMessage(b"", ["a"])):
+        with pytest.raises(ConfigurationError, match="headers: expected a mapping of names to values, got"):
+            make()

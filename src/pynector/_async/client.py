@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self, Unpack
+from typing import Any, BinaryIO, Final, Literal, Self, Unpack
 
 from .._checkpoint.keys import KeyFunction
 from .._checkpoint.options import Checkpoint
@@ -96,7 +96,8 @@ class AsyncPynector(ColourGuard):
         registry: TransportFactoryRegistry[Any] | None = None,
         **transport_options: Any,
     ) -> None:
-        settings = check_config(config or {})
+        settings = check_config(config)
+        check_flag(enable_telemetry, "enable_telemetry")
         inherited: float | None = resolve("timeout", timeout, config=settings)
         self._max_concurrency: int = resolve("max_concurrency", config=settings)
         policy = None if isinstance(retry, UnsetType) else coerce_retry(retry)
@@ -106,11 +107,15 @@ class AsyncPynector(ColourGuard):
             if transport_type == "http":
                 for setting, option in _SETTINGS_OF_HTTP:
                     if setting in settings:
-                        transport_options.setdefault(option, settings[setting])
-                transport_options.setdefault("base_url", resolve("base_url"))
+                        transport_options.setdefault(option, resolve(setting, config=settings))
             elif transport_type == "sdk" and "max_retries" in settings:
                 transport_options.setdefault("max_retries", settings["max_retries"])
-            transport = (registry or default_registry()).create_transport(transport_type, **transport_options)
+            if registry is not None and not callable(getattr(registry, "create_transport", None)):
+                raise ConfigurationError(
+                    f"argument `registry`: {registry!r:.80} is not accepted; give a TransportFactoryRegistry, or None"
+                )
+            registry = default_registry() if registry is None else registry
+            transport = registry.create_transport(transport_type, **transport_options)
             if not enable_telemetry and isinstance(transport, AsyncHTTPTransport):
                 transport.telemetry = False  # it is nobody else's: so not even a look whether there is some
         elif transport_options:
@@ -328,6 +333,7 @@ class AsyncPynector(ColourGuard):
             ```
         """
         limit, adaptive = self._limit(max_concurrency)
+        check_flag(raise_on_error, "raise_on_error")
         check_timeout(name="timeout", value=timeout)
         calls, total = self._sender.calls(options, BATCH_OPTIONS, adaptive=adaptive), length_of(requests)
         on_progress, close_progress = make_progress(progress, total)
@@ -486,4 +492,8 @@ class AsyncPynector(ColourGuard):
         return response
 
 
-_SETTINGS_OF_HTTP = (("base_url", "base_url"), ("max_retries", "max_retries"), ("http_engine", "engine"))
+_SETTINGS_OF_HTTP: Final[tuple[tuple[Literal["base_url", "max_retries", "http_engine"], str], ...]] = (
+    ("base_url", "base_url"),
+    ("max_retries", "max_retries"),
+    ("http_engine", "engine"),
+)

@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 from ..errors import ConfigurationError, DeserializationError
 from .body import encode_json
+from .json import checked_headers
 
 _LENGTH_SIZE: Final = 4
 
@@ -20,7 +21,7 @@ class BinaryMessage:
         headers: A mapping of names to JSON values.
 
     Raises:
-        ConfigurationError: The payload is not bytes.
+        ConfigurationError: The payload is not bytes, or the headers are no mapping.
 
     Example:
         >>> BinaryMessage(b"\x00\x01").serialize()
@@ -33,7 +34,7 @@ class BinaryMessage:
         if not isinstance(payload, bytes | bytearray | memoryview):
             raise ConfigurationError(f"payload: expected bytes, got {type(payload).__name__}")
         self.payload = bytes(payload)
-        self.headers: dict[str, Any] = dict(headers or {})
+        self.headers = checked_headers(headers)
 
     def get_headers(self) -> dict[str, Any]:
         """Return the headers."""
@@ -59,6 +60,9 @@ class BinaryMessage:
         Raises:
             DeserializationError: The bytes are cut short, or the header is not a JSON object.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise DeserializationError(f"message: expected bytes, got {type(data).__name__}")
+        data = bytes(data)
         if len(data) < _LENGTH_SIZE:
             raise DeserializationError(f"message: {len(data)} bytes are too few for the header length")
         end = _LENGTH_SIZE + int.from_bytes(data[:_LENGTH_SIZE], "big")

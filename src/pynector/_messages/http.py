@@ -158,8 +158,8 @@ class HttpMessage:
                 `content` (`json_data`, `form_data`), as in the constructor.
 
         Raises:
-            ConfigurationError: A key is unknown (the text names the nearest one), or a value has the wrong
-                type.
+            ConfigurationError: A key is unknown (the text names the nearest one), a value has the wrong type, or
+                there is neither `path` nor `url`.
         """
         if type(data) is not dict and not isinstance(data, Mapping):
             raise wrong_type("a request", data, "a mapping with `path` or `url`, or an HttpMessage")
@@ -172,7 +172,10 @@ class HttpMessage:
             fields["url"] = fields.pop("path")
             if not isinstance(fields["url"], str):
                 raise wrong_type("path", fields["url"], "text")
-        return cls(**fields)
+        message = cls(**fields)
+        if "url" not in fields:  # after what is wrong with those that are there
+            raise ConfigurationError("a request has no `path` and no `url`: give one of them")
+        return message
 
     @classmethod
     def response(

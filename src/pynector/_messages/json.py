@@ -6,8 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self
 
-from ..errors import DeserializationError
+from ..errors import ConfigurationError, DeserializationError
 from .body import encode_json
+
+
+def checked_headers(headers: object) -> dict[str, Any]:
+    """Headers of a message that is not HTTP, copied."""
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(f"headers: expected a mapping of names to values, got {type(headers).__name__}")
+    return dict(headers)
 
 
 class JsonMessage:
@@ -16,6 +25,9 @@ class JsonMessage:
     Args:
         payload: Any JSON value.
         headers: A mapping of names to JSON values.
+
+    Raises:
+        ConfigurationError: The headers are no mapping.
 
     Example:
         >>> JsonMessage({"user": 1}, {"kind": "created"}).serialize()
@@ -26,7 +38,7 @@ class JsonMessage:
 
     def __init__(self, payload: Any = None, headers: Mapping[str, Any] | None = None) -> None:
         self.payload = payload
-        self.headers: dict[str, Any] = dict(headers or {})
+        self.headers = checked_headers(headers)
 
     def get_headers(self) -> dict[str, Any]:
         """Return the headers."""

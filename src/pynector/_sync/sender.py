@@ -9,10 +9,10 @@ from typing import Any, Final
 from .._checkpoint.fingerprint import fingerprint
 from .._checkpoint.keys import KeyFunction
 from .._checkpoint.options import Checkpoint
-from .._concurrency.threads.colour import invoke
+from .._concurrency.threads.colour import check_colour, invoke
 from .._concurrency.threads.locks import Lock
 from .._concurrency.threads.scopes import move_on_after
-from .._config import UNSET, UnsetType, check_names, check_timeout
+from .._config import UNSET, UnsetType, check_flag, check_names, check_timeout
 from .._http.download import Download
 from .._mutex import forks
 from .._options import NO_OPTIONS, REQUEST_OPTIONS, Plan
@@ -250,8 +250,10 @@ class Sender:
         retry = rest.pop("retry", UNSET)
         inherited = self._retry or self._attempts.retry_policy
         policy = inherited if isinstance(retry, UnsetType) else coerce_retry(retry)
-        raise_for_status = rest.pop("raise_for_status", True)
+        raise_for_status = check_flag(rest.pop("raise_for_status", True), "raise_for_status")
         key = rest.pop("idempotency_key", None)
+        if isinstance(key, str) and not key.strip():
+            raise ConfigurationError("argument `idempotency_key`: it is empty; give a text that is not, or None")
         if isinstance(self._attempts, OWN) and not rest.keys() <= self._attempts.options:
             check_names("option", rest, REQUEST_OPTIONS | self._attempts.options)
         return timeout, policy, raise_for_status, key, rest
@@ -359,7 +361,7 @@ def check_transport(transport: Any) -> Any:
     """Return `transport` if it has the four methods of one.
 
     Raises:
-        ConfigurationError: It lacks one; the text says which.
+        ConfigurationError: It lacks one (the text says which), or is for the other colour.
     """
     missing = [name for name in ("connect", "disconnect", "send", "receive") if not hasattr(transport, name)]
     if missing:
@@ -367,4 +369,5 @@ def check_transport(transport: Any) -> Any:
             f"{type(transport).__name__} is no transport: it lacks {', '.join(missing)}; "
             "a transport has connect, disconnect, send and receive"
         )
+    check_colour(transport, "connect", "disconnect", "send")
     return transport

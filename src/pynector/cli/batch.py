@@ -114,7 +114,7 @@ def batch(
     engine: str | None,
     progress: bool | None,
 ) -> None:
-    r"""Send the requests of INPUT ('-' for standard input), and write a row for each.
+    """Send the requests of INPUT ('-' for standard input), and write a row for each.
 
     Both files have the format of the OpenAI Batch API, so that such a file runs unchanged against any server. A line
     of INPUT has custom_id, method, url and body:
@@ -132,7 +132,7 @@ def batch(
 
     \b
     Example:
-      pynector batch in.jsonl -o out.jsonl --base-url https://api.example.com/v1 \
+      pynector batch in.jsonl -o out.jsonl --base-url https://api.example.com/v1 \\
         --api-key-env API_KEY --max-concurrency 50 --resume
 
     \b
@@ -141,7 +141,7 @@ def batch(
       1    some rows have not, or the output could not be written
       2    the call was wrong; nothing was sent
       130  Ctrl-C (143 after SIGTERM)
-    """
+    """  # noqa: D301 - click looks for the character \b, which a raw string does not have
     job: Job | None = None
     output: Output | None = None
     try:

@@ -25,7 +25,7 @@ _REQUESTS, _CONCURRENCY = 1000, 50
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pynector")
 def pynector() -> None:
-    r"""Requests to HTTP APIs and LLM providers in bulk.
+    """Requests to HTTP APIs and LLM providers in bulk.
 
     \b
     Examples:
@@ -34,7 +34,7 @@ def pynector() -> None:
       pynector demo
 
     'pynector COMMAND --help' tells all about a command.
-    """
+    """  # noqa: D301 - click looks for the character \b, which a raw string does not have
 
 
 pynector.add_command(batch)

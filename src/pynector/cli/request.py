@@ -75,7 +75,7 @@ def request(
     include: bool,
     output: str | None,
 ) -> None:
-    r"""Send one request to URL, and print the body of the answer.
+    """Send one request to URL, and print the body of the answer.
 
     On a terminal JSON is indented; into a file or a pipe every body goes as it came. Redirects are followed.
 
@@ -89,7 +89,7 @@ def request(
       1    it is not, or there was no answer: one line on standard error says why
       2    the call was wrong; nothing was sent
       130  Ctrl-C (143 after SIGTERM)
-    """
+    """  # noqa: D301 - click looks for the character \b, which a raw string does not have
     all_of_them = all_headers(headers, api_key_env)
     message: dict[str, Any] = {"method": method, "url": url, "headers": all_of_them} | _body(json_text, data)
     if json_text is not None and "content-type" not in map(str.lower, all_of_them):

@@ -1,6 +1,6 @@
 """How each kind of input is read."""
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sized
 from typing import Any
 
 from ..._concurrency.aio.colour import iterate
@@ -33,13 +33,18 @@ def open_source(
 
     Raises:
         ConfigurationError: It can't be iterated over, or only in the other colour.
+        SourceError: Its `__iter__` raised.
     """
     try:
         shared = numbered(requests) if name is None else None
         if shared is None:
             return AsyncHanded(iterate(requests), sized=total is not None, low=low, news=news, name=name)
-    except TypeError:
-        raise _no_input(requests) from None
+    except ConfigurationError:
+        raise
+    except Exception as exc:
+        if isinstance(exc, TypeError) and not isinstance(requests, Iterable | AsyncIterable):
+            raise _no_input(requests) from None
+        raise _source_error(exc, "when it was opened") from exc
     step, close = shared
     length = len(requests) if isinstance(requests, list | tuple) else None
     return AsyncShared(step, close, length=length, sized=total is not None, room=room)
@@ -50,10 +55,18 @@ def length_of(requests: object) -> int | None:
 
     Raises:
         ConfigurationError: It is one request rather than many.
+        SourceError: Its `__len__` raised.
     """
     if isinstance(requests, str | bytes | Mapping | HttpMessage):
         raise _no_input(requests)
-    return len(requests) if isinstance(requests, Sized) else None
+    if not isinstance(requests, Sized):
+        return None
+    try:
+        return len(requests)
+    except TypeError:
+        return None  # what only sometimes has a length says so like this, as `operator.length_hint` expects it
+    except Exception as exc:
+        raise _source_error(exc, "when it was asked for its length") from exc
 
 
 def _no_input(requests: object) -> ConfigurationError:
@@ -69,6 +82,10 @@ def source_error(source: AsyncShared | AsyncHanded) -> SourceError | None:
         cause, when = source.close_error, "when it was closed"
     if cause is None:
         return None
-    error = SourceError(f"the input raised {type(cause).__name__} {when}: {cause}")
+    error = _source_error(cause, when)
     error.__cause__ = cause
     return error
+
+
+def _source_error(cause: Exception, when: str) -> SourceError:
+    return SourceError(f"the input raised {type(cause).__name__} {when}: {cause}")

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ..._config import Secret, check_names
+from ..._config import Secret, check_names, resolve
 from ..._messages.http import HttpMessage
 from ..._messages.protocol import Message
 from ..._registry import TransportFactoryRegistry
@@ -18,7 +18,7 @@ class AsyncHTTPTransportFactory:
     """Makes HTTP transports that share their defaults.
 
     Args:
-        base_url: What paths are appended to.
+        base_url: What paths are appended to; with `""` the variable `PYNECTOR_BASE_URL`, if there is one.
         message_type: What answers are made into.
         default_headers: Sent with every request.
         default_timeout: The longest silence of the network, in seconds; None for no limit.
@@ -67,7 +67,10 @@ class AsyncHTTPTransportFactory:
             ConfigurationError: An option is unknown or wrong.
         """
         check_names("option", options, _OPTIONS)
-        return AsyncHTTPTransport(**{**self._defaults.get(), **options})
+        merged = {**self._defaults.get(), **options}
+        if "base_url" not in options and merged["base_url"] == "":
+            merged["base_url"] = resolve("base_url")
+        return AsyncHTTPTransport(**merged)
 
 
 def default_registry() -> TransportFactoryRegistry[Any]:

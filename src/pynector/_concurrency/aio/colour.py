@@ -8,7 +8,17 @@ from typing import Generic, NoReturn, TypeVar, TypeVarTuple, cast
 
 from pynector.errors import ConfigurationError
 
-__all__ = ["MULTIPLEX", "ColourGuard", "check_iterable", "dispose", "invoke", "iterate", "loop_token", "settle"]
+__all__ = [
+    "MULTIPLEX",
+    "ColourGuard",
+    "check_colour",
+    "check_iterable",
+    "dispose",
+    "invoke",
+    "iterate",
+    "loop_token",
+    "settle",
+]
 
 MULTIPLEX: bool = True
 """Whether several requests share an HTTP/2 connection: tasks of one event loop take turns, threads do not."""
@@ -21,6 +31,8 @@ class ColourGuard:
     """Makes a class that is for one colour say so in the other one's `with` block."""
 
     __slots__ = ()
+
+    _colour = "async"
 
     def __enter__(self) -> NoReturn:
         raise _wrong_colour(type(self))
@@ -89,6 +101,22 @@ def check_iterable(source: object) -> None:
     Raises:
         ConfigurationError: It is an async iterable, and this is blocking code.
     """
+
+
+def check_colour(thing: object, *methods: str) -> None:
+    """Refuse an object of the other colour, as far as that can be seen before it is used.
+
+    Args:
+        thing: What the user gave.
+        methods: The names of methods that are going to be called.
+
+    Raises:
+        ConfigurationError: It is for the other colour.
+    """
+    # Whether a plain function gives something to wait for is seen when it is called.
+    if getattr(thing, "_colour", "async") != "async":
+        ours = next(base.__name__ for base in type(thing).__mro__ if base.__module__.startswith("pynector."))
+        raise ConfigurationError(f"{type(thing).__name__} is for blocking code: give Async{ours} in async code")
 
 
 async def invoke(fn: Callable[[*PosArgsT], Awaitable[T]], *args: *PosArgsT) -> T:

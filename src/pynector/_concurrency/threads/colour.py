@@ -1,13 +1,23 @@
 """What has another name, or another meaning, in async code."""
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from inspect import iscoroutine
+from inspect import iscoroutine, iscoroutinefunction
 from types import TracebackType
 from typing import NoReturn, TypeVar, TypeVarTuple, cast
 
 from pynector.errors import ConfigurationError
 
-__all__ = ["MULTIPLEX", "ColourGuard", "check_iterable", "dispose", "invoke", "iterate", "loop_token", "settle"]
+__all__ = [
+    "MULTIPLEX",
+    "ColourGuard",
+    "check_colour",
+    "check_iterable",
+    "dispose",
+    "invoke",
+    "iterate",
+    "loop_token",
+    "settle",
+]
 
 MULTIPLEX: bool = False
 """Whether several requests share an HTTP/2 connection: tasks of one event loop take turns, threads do not."""
@@ -20,6 +30,8 @@ class ColourGuard:
     """Makes a class that is for one colour say so in the other one's `with` block."""
 
     __slots__ = ()
+
+    _colour = "blocking"
 
     def __aenter__(self) -> NoReturn:
         raise _wrong_colour(type(self))
@@ -70,6 +82,28 @@ def check_iterable(source: object) -> None:
     """
     if not isinstance(source, Iterable) and isinstance(source, AsyncIterable):
         raise ConfigurationError("an async iterable needs AsyncPynector; Pynector takes a plain iterable")
+
+
+def check_colour(thing: object, *methods: str) -> None:
+    """Refuse an object of the other colour, as far as that can be seen before it is used.
+
+    Args:
+        thing: What the user gave.
+        methods: The names of methods that are going to be called.
+
+    Raises:
+        ConfigurationError: It is for the other colour.
+    """
+    if getattr(thing, "_colour", "blocking") != "blocking":
+        ours = next(base.__name__ for base in type(thing).__mro__ if base.__name__.startswith("Async"))
+        raise ConfigurationError(
+            f"{type(thing).__name__} is for async code: give {ours.removeprefix('Async')} in blocking code"
+        )
+    for name in methods:
+        if iscoroutinefunction(getattr(thing, name)):
+            raise ConfigurationError(
+                f"{type(thing).__name__}.{name} is an async function, and blocking code runs plain ones"
+            )
 
 
 def invoke(fn: Callable[[*PosArgsT], T], *args: *PosArgsT) -> T:
