@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pynector import AsyncPynector
+from pynector import AsyncPynector, RateLimit
 from pynector._async.adapters.registry import AsyncAdapters, adapters
 from pynector.errors import ConfigurationError, RateLimitError
 from pynector.transport.sdk import AsyncSDKAdapter, EndEvent, SdkMessage, SdkRequest, StreamEvent, TextEvent
@@ -74,6 +74,20 @@ async def test_it_is_registered_by_a_call(no_leaks: None) -> None:
     with pytest.raises(ConfigurationError, match="unknown option 'api'"):
         AsyncPynector(transport_type="sdk", sdk_type=NAME, api="chat")
     await client.aclose()
+
+
+async def test_count_tokens_gets_what_the_user_gave(no_leaks: None) -> None:
+    register(NAME, AsyncEchoAdapter)
+    seen: list[Any] = []
+    limit = RateLimit(tokens_per_minute=10**9, count_tokens=lambda data: seen.append(data) or 1)
+    given = {"prompt": "hello", "max_tokens": 5}
+    async with AsyncPynector(transport_type="sdk", sdk_type=NAME, rate_limit=limit) as client:
+        await client.request("one")
+        await client.request(given)
+        await client.batch_request(["two"])
+        async with client.stream("three") as answer:
+            assert [piece async for piece in answer] == ["three"]
+    assert seen == ["one", given, "two", "three"]
 
 
 @pytest.fixture

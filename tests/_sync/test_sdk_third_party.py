@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pynector import Pynector
+from pynector import Pynector, RateLimit
 from pynector._sync.adapters.registry import Adapters, adapters
 from pynector.errors import ConfigurationError, RateLimitError
 from pynector.transport.sdk import EndEvent, SDKAdapter, SdkMessage, SdkRequest, StreamEvent, TextEvent
@@ -75,6 +75,20 @@ def test_it_is_registered_by_a_call(no_leaks: None) -> None:
     with pytest.raises(ConfigurationError, match="unknown option 'api'"):
         Pynector(transport_type="sdk", sdk_type=NAME, api="chat")
     client.close()
+
+
+def test_count_tokens_gets_what_the_user_gave(no_leaks: None) -> None:
+    register(NAME, EchoAdapter)
+    seen: list[Any] = []
+    limit = RateLimit(tokens_per_minute=10**9, count_tokens=lambda data: seen.append(data) or 1)
+    given = {"prompt": "hello", "max_tokens": 5}
+    with Pynector(transport_type="sdk", sdk_type=NAME, rate_limit=limit) as client:
+        client.request("one")
+        client.request(given)
+        client.batch_request(["two"])
+        with client.stream("three") as answer:
+            assert list(answer) == ["three"]
+    assert seen == ["one", given, "two", "three"]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from .bucket import Allowance
 from .estimate import MOST_TOKENS, OutputTokens, estimate_tokens, most_output
 from .learnt import read_limits
 
-__all__ = ["RateLimit", "RateLimiter", "Ticket", "estimate_tokens"]
+__all__ = ["Described", "RateLimit", "RateLimiter", "Ticket", "estimate_tokens"]
 
 _LEAST: Final = 1e-6
 _MOST: Final = 1e12
@@ -39,7 +39,8 @@ class RateLimit:
         tokens_per_minute: The most tokens per minute, of input and output together; `None` for no limit.
         learn_headers: Take limits from `x-ratelimit-*` and `anthropic-ratelimit-*` headers of the answers too. They
             never raise a limit that was given here.
-        count_tokens: Estimates the input tokens of a request from what was handed in; by default a quarter of its text.
+        count_tokens: Estimates the input tokens of a request from what was handed in: the `HttpMessage`, or for a
+            language model the prompt or mapping. By default a quarter of its text.
         burst: How many seconds' worth of a limit may go at once after a pause; at least one request always may. More
             than 1 is safe only where the server allows as much.
 
@@ -76,6 +77,21 @@ class RateLimit:
             raise ConfigurationError(
                 "RateLimit: nothing is limited; give requests_per_minute, tokens_per_minute or learn_headers=True"
             )
+
+
+class Described(dict[str, Any]):
+    """What the tokens of a request are estimated by, where that is more than what the user handed in.
+
+    Args:
+        given: What the user handed in: for `count_tokens`.
+        described: What is sent, defaults included: for the estimate of our own.
+    """
+
+    __slots__ = ("given",)
+
+    def __init__(self, given: object, described: Mapping[str, Any]) -> None:
+        super().__init__(described)
+        self.given = given
 
 
 _State: TypeAlias = Literal["waiting", "admitted", "left", "settled"]
@@ -159,7 +175,7 @@ class RateLimiter:
             tokens = estimate_tokens(data)
         else:
             try:
-                tokens = count(data)
+                tokens = count(data.given if isinstance(data, Described) else data)
             except Exception as error:
                 # Whatever it is, it is no failure of the network, which would be tried again.
                 raise ConfigurationError(f"RateLimit.count_tokens raised {type(error).__name__}") from error

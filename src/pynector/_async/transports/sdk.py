@@ -12,6 +12,7 @@ from ..._config import UNSET, Secret, UnsetType, check_names, check_timeout, res
 from ..._lanes import Lane, epochs, lane_of
 from ..._messages.sdk import SdkMessage
 from ..._mutex import forks
+from ..._policies.rate_limit import Described
 from ..._policies.retry import Failure, RetryPolicy
 from ..._sdk.failures import failure_of
 from ..._sdk.request import REQUEST_FIELDS, SdkRequest, make_request
@@ -244,12 +245,13 @@ class AsyncSdkTransport(ColourGuard):
 
     def payload(self, prepared: SdkRequest) -> object:
         """What the tokens of a request are estimated by."""
-        return {
+        described = {
             "data": prepared.data,
             "system": prepared.system,
             "tools": [tool.parameters for tool in prepared.tools],
             "max_tokens": prepared.max_tokens,
         }
+        return Described(prepared.data, described)
 
     async def attempt(self, prepared: SdkRequest, record: Record) -> SdkMessage:
         """Send a request once, and wait for the whole answer."""
