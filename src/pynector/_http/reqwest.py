@@ -359,11 +359,11 @@ def _no_connection(exc: PyreqwestError, text: str, proxy: Proxy | None) -> error
         text = f"it hung up ({text})" if at_proxy else "the server hung up in the TLS handshake"
         return errors.ConnectionError(f"{where}: {text}" if where else text, sent=False)
     text = f"{where}: {text}" if where else text
+    if "Connection refused" in causes:
+        return errors.ConnectionRefusedError(text)
     if "failed to create underlying connection" in lower:
         # To a SOCKS proxy, whatever the reason: it is not told.
         return errors.ConnectionError(text, sent=False)
-    if "Connection refused" in causes:
-        return errors.ConnectionRefusedError(text)
     if at_proxy and "os error" not in lower and "dns error" not in lower:
         return errors.HTTPProxyError(text, sent=False, transient=any(word in lower for word in _PASSING))
     if not any(word in lower for word in _NOT_TLS) and any(word in lower for word in _TLS):
