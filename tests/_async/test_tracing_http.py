@@ -20,6 +20,8 @@ from pynector.testing import LocalServer
 from pynector.transport.http import AsyncHTTPTransport
 from servers.proxy import ProxyServer
 from servers.recorded import Recorded, attributes, id_of, is_client, is_unset, recording, trace_of
+from servers.scripted import ScriptedServer, http_response
+from servers.scripts import cut, silent
 
 pytestmark = pytest.mark.usefixtures("no_proxies_around")
 
@@ -267,6 +269,16 @@ async def test_a_client_without_telemetry(
     assert not spans.metric("http.client.request.duration")
     assert not [record for record in caplog.records if record.name.startswith("pynector.attempts")]
     assert not any(name.lower() == "traceparent" for each in server.requests.recent for name, _ in each.headers)
+
+
+async def test_a_deadline_that_ends_a_retry_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with ScriptedServer(cut(http_response(b"", "503 Service Unavailable", b"Connection: close")), silent) as server:
+        async with AsyncPynector(base_url=server.url, retry=QUICK) as client:
+            with caplog.at_level(logging.WARNING, "pynector.attempts"):
+                with pytest.raises(TimeoutError):
+                    await client.get("/", timeout=0.5)
+    assert [record.message for record in caplog.records] == ["request.given_up"]
+    assert (caplog.records[0].attempts, caplog.records[0].reason) == (2, "TimeoutError")  # type: ignore[attr-defined]
 
 
 async def test_a_bare_transport(server: LocalServer, spans: Recorded) -> None:

@@ -163,7 +163,7 @@ async def run_attempts(
                 delay = _delay(policy, failure, exc, record, record.attempts - before - 1, lane, pacer)
             if delay is None:
                 if log and failure is not None:
-                    _given_up(record, type(exc).__name__)
+                    given_up(record, type(exc).__name__)
                 if isinstance(exc, TransportError):
                     exc.attempts, exc.elapsed = record.attempts, time.perf_counter() - started
                 raise
@@ -175,7 +175,7 @@ async def run_attempts(
                 delay = _delay(policy, failure, answer, record, record.attempts - before - 1, lane, pacer)
             if failure is None or delay is None:
                 if failure is not None and log:
-                    _given_up(record, failure.status)
+                    given_up(record, failure.status)
                 try:
                     return transport.finish(prepared, answer, raise_for_status=raise_for_status)
                 except TransportError as exc:
@@ -191,7 +191,7 @@ async def run_attempts(
         await sleep(delay)
 
 
-def _given_up(record: Record, reason: object) -> None:
+def given_up(record: Record, reason: object) -> None:
     """Say once that a request has failed that was sent again, and is not any more."""
     if record.attempts > 1 or record.refusals:
         logger.warning("request.given_up", attempts=record.attempts, refusals=record.refusals, reason=reason)

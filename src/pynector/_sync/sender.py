@@ -25,7 +25,7 @@ from .._telemetry import semconv
 from .._telemetry.operation import Operation
 from .._telemetry.tracing import Tracing, tracing
 from ..errors import ClosedError, ConfigurationError, TimeoutError
-from .attempts import Attempts, Record, run_attempts
+from .attempts import Attempts, Record, given_up, run_attempts
 from .bulk.job import Calls, Job
 from .bulk.memo import Memo
 from .download import Downloading
@@ -194,12 +194,14 @@ class Sender:
             prepared = self._attempts.prepare(data, NO_OPTIONS)
         operation = None if self._tracing is None else self._begin(prepared, record)
         if operation is not None:
+            if timeout is None:
+                return within(operation, self._send, prepared, policy, record, raise_for_status, pacer)
             return within(operation, self._run, prepared, policy, record, raise_for_status, pacer, timeout)
         # A scope costs as much as the rest of this method: only those who ask for a timeout pay for one, and for one
         # more step on the way to the answer.
         if timeout is not None:
             return self._run(prepared, policy, record, raise_for_status, pacer, timeout)
-        if self._is_away():
+        if self._is_away():  # as `_send` does
             self.connect()
         return run_attempts(
             self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
@@ -211,6 +213,15 @@ class Sender:
         # A transport of ours has just looked at the event loop, when it prepared the request.
         return home is None or self._closed or home.forked() or (self.foreign and home.left())
 
+    def _send(
+        self, prepared: Any, policy: RetryPolicy, record: Record, raise_for_status: bool, pacer: Pacer | None
+    ) -> Any:
+        if self._is_away():
+            self.connect()
+        return run_attempts(
+            self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
+        )
+
     def _run(
         self,
         prepared: Any,
@@ -218,15 +229,13 @@ class Sender:
         record: Record,
         raise_for_status: bool,
         pacer: Pacer | None,
-        timeout: float | None,
+        timeout: float,
     ) -> Any:
         with move_on_after(timeout):
-            if self._is_away():
-                self.connect()
-            return run_attempts(
-                self._attempts, prepared, policy, record, raise_for_status=raise_for_status, log=self._log, pacer=pacer
-            )
-        raise TimeoutError(f"no answer within {timeout or 0:.6g} s: {prepared}, attempt {record.attempts}")
+            return self._send(prepared, policy, record, raise_for_status, pacer)
+        if self._log:
+            given_up(record, TimeoutError.__name__)
+        raise TimeoutError(f"no answer within {timeout:.6g} s: {prepared}, attempt {record.attempts}")
 
     def _begin(
         self, prepared: Any, record: Record, name: str = semconv.REQUEST, *, streamed: bool = False
