@@ -308,13 +308,16 @@ def test_the_application_wins_over_what_was_configured_here(shown: Callable[[], 
     assert shown() == ""
 
 
-def test_a_processor_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_processor_that_fails(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
     def broken(*args: object) -> Any:
         raise RuntimeError("broken")
 
     structlog.configure(processors=[broken])
-    logger.info("event")
+    with spans.provider.get_tracer("application").start_as_current_span("work") as span:
+        logger.info("event")
     assert [record.message for record in caplog.records] == ["telemetry.failed"]
+    assert caplog.records[0].trace_id == f"{span.get_span_context().trace_id:032x}"  # type: ignore[attr-defined]
+    assert caplog.records[0].span_id == f"{span.get_span_context().span_id:016x}"  # type: ignore[attr-defined]
 
 
 # Lines of our own, once configure_telemetry was called

@@ -22,8 +22,7 @@ def report_failure(what: str, error: Exception) -> None:
         if kind in _told:
             return
         _told.add(kind)
-    with contextlib.suppress(Exception):  # a handler of the user's
-        _logger.warning("telemetry.failed", extra={"operation": what, "reason": type(error).__name__})
+    _warn("telemetry.failed", what, type(error).__name__)
 
 
 def report_unusable(what: str, reason: str) -> None:
@@ -33,5 +32,16 @@ def report_unusable(what: str, reason: str) -> None:
         what: What it is.
         reason: Why; a text of our own.
     """
+    _warn("telemetry.unusable", what, reason)
+
+
+def _warn(event: str, what: str, reason: str) -> None:
+    """Write a line to `logging` in any case: structlog may be what has failed."""
+    from .current import current_ids  # which stands on this module
+
+    extra = {"operation": what, "reason": reason}
+    with contextlib.suppress(Exception):
+        if (ids := current_ids()) is not None:
+            extra |= {"trace_id": ids[0], "span_id": ids[1]}
     with contextlib.suppress(Exception):  # a handler of the user's
-        _logger.warning("telemetry.unusable", extra={"operation": what, "reason": reason})
+        _logger.warning(event, extra=extra)

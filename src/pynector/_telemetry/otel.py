@@ -5,6 +5,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from .._messages.redact import redact_text
 from .._mutex import ProcessMutex
 
 _logger = logging.getLogger("pynector.telemetry")
@@ -55,5 +56,7 @@ def _module(name: str) -> ModuleType | None:
     except ModuleNotFoundError:
         return None
     except Exception as exc:  # noqa: BLE001 - half an installation, or a setting of the environment
-        _logger.warning("telemetry.unusable", extra={"module_name": name, "reason": f"{type(exc).__name__}: {exc}"})
+        # Without the ids of a span: there is nothing yet to ask for them.
+        reason = redact_text(f"{type(exc).__name__}: {exc}")
+        _logger.warning("telemetry.unusable", extra={"module_name": name, "reason": reason})
         return None
