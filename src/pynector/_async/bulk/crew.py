@@ -214,8 +214,6 @@ class AsyncCrew:
         # Only the newest worker starts another one, so that no two do so at a time. With an adaptive limit, the pacer
         # calls for help when there is room.
         hiring = isinstance(source, AsyncShared) and pacer.on_admitted is None
-        # Items that were handed over while one worker was being woken have nobody but that one.
-        helping = source if isinstance(source, AsyncHanded) and pacer.on_admitted is None else None
         count = 0
         while not self.stopped:
             count += 1
@@ -228,8 +226,6 @@ class AsyncCrew:
                 hiring = False
                 if not source.ended:
                     await self._hire()
-            elif helping is not None and self._hired < self._limit and helping.is_short_of_workers:
-                await self._hire()
             if self._is_stopped():
                 if not self._fail_fast:
                     self._finish(job, self.left_out(job), cut=True)

@@ -231,11 +231,6 @@ class AsyncHanded:
         """How many items were pulled and wait for a worker."""
         return len(self._queue)
 
-    @property
-    def is_short_of_workers(self) -> bool:
-        """Whether items wait that no idle worker could take."""
-        return bool(self._queue) and not self._idle
-
     # For the workers
 
     async def take(self) -> Job | None:
@@ -279,16 +274,19 @@ class AsyncHanded:
                     self._waking = False  # this was the one that was woken
 
     def wake(self) -> bool:
-        """Wake an idle worker, if none is on its way already; False if none is idle."""
+        """Wake an idle worker, if none is on its way already; False if there are not enough of them for all items."""
+        event: Event | None = None
         with self._mutex:
-            if self._waking:
-                return True
-            if not self._idle:
-                return False
-            self._waking = True
-            event = self._idle.pop()
-        event.set()
-        return True
+            if not self._waking:
+                if not self._idle:
+                    return False
+                self._waking = True
+                event = self._idle.pop()
+            # The one on its way wakes the next, and that one another: who comes behind the last of them has nobody.
+            enough = len(self._queue) <= 1 + len(self._idle)
+        if event is not None:
+            event.set()
+        return enough
 
     # For the reader
 

@@ -215,8 +215,6 @@ class Crew:
         # Only the newest worker starts another one, so that no two do so at a time. With an adaptive limit, the pacer
         # calls for help when there is room.
         hiring = isinstance(source, Shared) and pacer.on_admitted is None
-        # Items that were handed over while one worker was being woken have nobody but that one.
-        helping = source if isinstance(source, Handed) and pacer.on_admitted is None else None
         count = 0
         while not self.stopped:
             count += 1
@@ -229,8 +227,6 @@ class Crew:
                 hiring = False
                 if not source.ended:
                     self._hire()
-            elif helping is not None and self._hired < self._limit and helping.is_short_of_workers:
-                self._hire()
             if self._is_stopped():
                 if not self._fail_fast:
                     self._finish(job, self.left_out(job), cut=True)
