@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,26 @@ def test_the_table_is_coloured_and_fits_into_a_small_terminal(invoke: Any) -> No
     assert max(map(len, plain.splitlines())) <= 80
     assert [row[:2] for row in rows(plain).values()] == [["40", "40"]] * 2
     assert "…" not in plain
+
+
+@pytest.mark.needs("rich")
+def test_large_figures_fit_into_a_small_terminal_too(invoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = demo.compare
+
+    def slowly(plan: demo.Plan, bar: demo.Bar) -> demo.Comparison:
+        found = compare(plan, bar)
+        large: dict[str, Any] = {"total": 10_000, "ok": 10_000, "latency_p50": 1.5, "latency_p95": 2, "latency_p99": 60}
+        first, second = (replace(run, summary=replace(run.summary, **large)) for run in found.runs)
+        return demo.Comparison(plan, (first, second))
+
+    monkeypatch.setattr(demo, "compare", slowly)
+    shown = invoke(FORCE_COLOR="1", COLUMNS="80", TERM="xterm-256color").stdout
+    lines = re.sub("\x1b\\[[0-9;]*m", "", shown).splitlines()
+    assert max(map(len, lines)) <= 80
+    table = rows("\n".join(lines))
+    assert list(table) == CLIENTS
+    for row in table.values():
+        assert row[:2] + row[-5:-2] == ["10,000", "10,000", "1,500", "2,000", "60,000"]
 
 
 @pytest.mark.parametrize("bad", [("--requests", "0"), ("--concurrency", "0"), ("--concurrency", "401"), ("--x",)])

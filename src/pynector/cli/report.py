@@ -21,7 +21,11 @@ def show(comparison: Comparison, console: Console) -> None:
     console.print()
     console.print(Text(headline, style="bold"))
     console.print()
-    console.print(_table(comparison))
+    table = _table(comparison)
+    if console.measure(table, options=console.options.update_width(1_000)).maximum > console.width:
+        # Large figures: one space between the columns is enough, a client's name in two lines is not readable.
+        table.padding = 0
+    console.print(table)
     console.print()
     for line in _problems(comparison):
         console.print(Text(line, style="red"), soft_wrap=True)
@@ -49,12 +53,12 @@ def _table(comparison: Comparison) -> Table:
         box=box.SIMPLE_HEAD,
         border_style="dim",
         header_style="bold cyan",
-        # Two spaces between the columns and no frame: it fits into 80 columns.
+        # Two spaces between the columns and no frame.
         show_edge=False,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("client", style="bold", overflow="fold")
+    table.add_column("client", style="bold", no_wrap=True)
     for name in ("requests", "ok", "retried", "failed", "req/s", "p50", "p95", "p99", "stream"):
         # A number that does not fit is folded: with a digit cut off it would be a wrong one.
         table.add_column(name, justify="right", overflow="fold")
